@@ -1,0 +1,1 @@
+\echo Use "CREATE EXTENSION submeter CASCADE" to load this file. \quit

@@ -1,0 +1,58 @@
+/*
+ * module.c - the front door of the library.
+ *
+ * _PG_init is a table of contents: one init function per room that has settings, hooks or workers.
+ * Each of them must work without preload as well (CREATE EXTENSION, pg_dump and pg_upgrade load the
+ * library on servers nobody configured) and do its postmaster-only part only when
+ * process_shared_preload_libraries_in_progress is set. Takes no locks.
+ */
+#include "module.h"
+
+#include "access/xlog.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#if __has_include("worker.h")
+#include "worker.h"
+#define HAVE_WORKER
+#endif
+
+PG_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+/*
+ * Called once when the library is loaded. The prefix is reserved last, so that every room has
+ * defined its settings and a misspelt one in postgresql.conf is reported.
+ */
+void
+_PG_init(void)
+{
+#ifdef HAVE_WORKER
+	worker_init();
+#endif
+
+	MarkGUCPrefixReserved("submeter");
+}
+
+SM_FUNCTION(submeter_version);
+
+/*
+ * submeter.version(): the version this library was built as.
+ */
+Datum
+submeter_version(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(SUBMETER_VERSION));
+}
+
+SM_FUNCTION(submeter_system_identifier);
+
+/*
+ * submeter.system_identifier(): as text, because SQL has no unsigned 64 bit type.
+ */
+Datum
+submeter_system_identifier(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf(UINT64_FORMAT, GetSystemIdentifier())));
+}
