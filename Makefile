@@ -102,7 +102,7 @@ STORAGE_PARTS = $(sort $(wildcard extension/storage/[0-9]*.sql))
 LAST_PARTS = $(filter extension/install/99_%,$(INSTALL_PARTS))
 
 $(SCRIPT): $(INSTALL_PARTS) $(STORAGE_PARTS) submeter.control Makefile \
-		extension/install extension/storage
+		$(wildcard extension/install extension/storage)
 	@! grep -n 'submeter_storage\$$' $(STORAGE_PARTS) /dev/null || \
 		{ echo 'make: a storage part contains the quote of the storage text' >&2; exit 1; }
 	{ \
