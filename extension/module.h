@@ -11,7 +11,7 @@
 #include "postgres.h"
 #include "fmgr.h"
 
-#define SM_FUNCTION(name)                               \
+#define SM_FUNCTION(name)                            \
 	extern PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
 	PG_FUNCTION_INFO_V1(name)
 

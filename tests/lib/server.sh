@@ -238,6 +238,7 @@ _sm_initdb()
 		"max_wal_size = 1GB" \
 		"max_connections = 60" \
 		"log_line_prefix = '%m [%p] %b %q%u@%d/%a '" \
+		"log_checkpoints = off" \
 		"wal_level = replica"
 }
 
