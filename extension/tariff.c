@@ -14,14 +14,11 @@
  */
 #include "module.h"
 
-#include "mb/pg_wchar.h"
-#include "utils/builtins.h"
 #include "utils/datetime.h"
-#include "utils/json.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
 
 #include "tariff.h"
+#include "tariff_json.h"
 
 #define TARIFF_MAX_ADDERS 32
 #define TARIFF_MAX_ROWS 1000
@@ -29,208 +26,34 @@
 #define TARIFF_MAX_TIMES_E8 INT64CONST(100000000000)
 #define TARIFF_MAX_BOUND_WH INT64CONST(1000000000000)
 #define TARIFF_BOUND_SCALE 3
-#define TARIFF_SHOWN_BYTES 60
 
 #define TARIFF_PRICE_HINT                                                                         \
 	"Write a price as a number from 0 to 1000000 with at most 8 decimals, such as 0.6725, or as " \
 	"{\"value\": 0.5802, \"times\": 1.7, \"digits\": 4}."
 
-/* a key of an object, and whether this version computes it */
-typedef struct TariffKey
-{
-	const char *name;
-	bool later;
-} TariffKey;
-
-static const TariffKey tariff_keys[] = {
+static const SmTariffKey tariff_keys[] = {
 	{"energy", false},      {"tiers", false},       {"tier_adders", false}, {"adders", false},
 	{"rounding", false},    {"periods", true},      {"seasons", true},      {"fees", true},
 	{"demand", true},       {"power_factor", true}, {"minimum", true},      {"tax_rate", true},
 	{"tax_included", true}, {NULL, false}};
-static const TariffKey tier_keys[] = {{"cycle", false},
-									  {"mode", false},
-									  {"bounds", false},
-									  {NULL, false}};
-static const TariffKey bound_keys[] = {{"upto_kwh", false}, {"season", true}, {NULL, false}};
-static const TariffKey energy_keys[] = {{"price", false},
-										{"tier", false},
-										{"period", true},
+static const SmTariffKey tier_keys[] = {{"cycle", false},
+										{"mode", false},
+										{"bounds", false},
 										{NULL, false}};
-static const TariffKey price_keys[] = {{"value", false},  {"times", false}, {"plus", false},
-									   {"digits", false}, {"ref", true},    {NULL, false}};
-static const TariffKey adder_keys[] = {{"name", false}, {"price", false}, {NULL, false}};
-static const TariffKey rounding_keys[] = {{"amount", false},
-										  {"digits", false},
-										  {"kwh_digits", false},
+static const SmTariffKey bound_keys[] = {{"upto_kwh", false}, {"season", true}, {NULL, false}};
+static const SmTariffKey energy_keys[] = {{"price", false},
+										  {"tier", false},
+										  {"period", true},
 										  {NULL, false}};
+static const SmTariffKey price_keys[] = {{"value", false},  {"times", false}, {"plus", false},
+										 {"digits", false}, {"ref", true},    {NULL, false}};
+static const SmTariffKey adder_keys[] = {{"name", false}, {"price", false}, {NULL, false}};
+static const SmTariffKey rounding_keys[] = {{"amount", false},
+											{"digits", false},
+											{"kwh_digits", false},
+											{NULL, false}};
 
 SM_FUNCTION(submeter_check_tariff);
-
-/*
- * Refuse the definition: problem completes the sentence that begins with the
- * path.
- */
-static void
-pg_attribute_noreturn() tariff_refuse(const char *path, const char *problem, const char *hint)
-{
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid tariff definition"),
-					errdetail("%s %s.", path, problem), errhint("%s", hint)));
-}
-
-/*
- * Refuse what the format knows and this version does not compute.
- */
-static void
-pg_attribute_noreturn() tariff_refuse_later(const char *path)
-{
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("invalid tariff definition"),
-		 errdetail("%s is not supported by this version.", path),
-		 errhint("Write a flat price or graduated monthly tiers; submeter.tariff_schema() shows "
-				 "all that is accepted.")));
-}
-
-/*
- * The path of a member of an object, quoted when it is not a plain word and
- * clipped when it is long.  Palloc'ed.
- */
-static char *
-tariff_key_path(const char *path, const char *key, int length)
-{
-	StringInfoData quoted;
-	char *word;
-
-	length = pg_mbcliplen(key, length, TARIFF_SHOWN_BYTES);
-	word = pnstrdup(key, length);
-	if (length > 0 && strspn(word, "abcdefghijklmnopqrstuvwxyz_0123456789") == (size_t) length)
-		return psprintf("%s.%s", path, word);
-	initStringInfo(&quoted);
-	escape_json(&quoted, word);
-	return psprintf("%s.%s", path, quoted.data);
-}
-
-/*
- * Refuse keys that are not in the list, and those that are not computed yet.
- */
-static void
-tariff_check_keys(JsonbContainer *object, const char *path, const TariffKey *known)
-{
-	JsonbIterator *iterator = JsonbIteratorInit(object);
-	JsonbIteratorToken token;
-	JsonbValue value;
-
-	token = JsonbIteratorNext(&iterator, &value, false);
-	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
-	{
-		const TariffKey *key = known;
-		char *place;
-
-		if (token != WJB_KEY)
-			continue;
-		place = tariff_key_path(path, value.val.string.val, value.val.string.len);
-		while (key->name != NULL &&
-			   (strlen(key->name) != (size_t) value.val.string.len ||
-				memcmp(key->name, value.val.string.val, value.val.string.len) != 0))
-			key++;
-		if (key->name == NULL)
-			tariff_refuse(place, "is not a known key",
-						  "Check the spelling; submeter.tariff_schema() lists the keys.");
-		if (key->later)
-			tariff_refuse_later(place);
-		pfree(place);
-	}
-}
-
-/*
- * A member of an object, or NULL.
- */
-static JsonbValue *
-tariff_member(JsonbContainer *object, const char *key)
-{
-	return getKeyJsonValueFromContainer(object, key, strlen(key), NULL);
-}
-
-/*
- * A member that must be there.
- */
-static JsonbValue *
-tariff_required(JsonbContainer *object, const char *path, const char *key, const char *hint)
-{
-	JsonbValue *value = tariff_member(object, key);
-
-	if (value == NULL)
-		tariff_refuse(psprintf("%s.%s", path, key), "is missing", hint);
-	return value;
-}
-
-/*
- * The container of a value that must be an object with known keys only.
- */
-static JsonbContainer *
-tariff_object(JsonbValue *value, const char *path, const TariffKey *known, const char *hint)
-{
-	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
-		tariff_refuse(path, "is not an object", hint);
-	tariff_check_keys(value->val.binary.data, path, known);
-	return value->val.binary.data;
-}
-
-/*
- * The container of a value that must be an array of 1 to most elements.
- */
-static JsonbContainer *
-tariff_array(JsonbValue *value, const char *path, int most, const char *hint)
-{
-	JsonbContainer *array = value->val.binary.data;
-
-	if (value->type != jbvBinary || !JsonContainerIsArray(array) || JsonContainerIsScalar(array))
-		tariff_refuse(path, "is not an array", hint);
-	if (JsonContainerSize(array) == 0)
-		tariff_refuse(path, "is empty", hint);
-	if (JsonContainerSize(array) > (uint32) most)
-		tariff_refuse(path, psprintf("has more than %d elements", most), hint);
-	return array;
-}
-
-/*
- * A value that must be a number, in units of 10^-scale, from 0 to limit.
- */
-static int64
-tariff_number(JsonbValue *value, const char *path, int scale, int64 limit, const char *hint)
-{
-	char shown[SM_RATING_TEXT_SIZE];
-	char *text;
-	int64 result = 0;
-
-	if (value->type != jbvNumeric)
-		tariff_refuse(path, "is not a number", hint);
-	text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
-	switch (rating_parse_decimal(text, scale, limit, &result))
-	{
-		case SM_DECIMAL_OK:
-			break;
-		case SM_DECIMAL_NOT_A_NUMBER:
-			tariff_refuse(path, "is not a finite number", hint);
-			break;
-		case SM_DECIMAL_NEGATIVE:
-			tariff_refuse(path, "is negative", hint);
-			break;
-		case SM_DECIMAL_TOO_LARGE:
-			tariff_refuse(
-				path,
-				psprintf("is larger than %s", rating_format(limit, scale, 0, shown, sizeof(shown))),
-				hint);
-			break;
-		case SM_DECIMAL_TOO_FINE:
-			if (scale == 0)
-				tariff_refuse(path, "is not a whole number", hint);
-			tariff_refuse(path, psprintf("has more than %d decimals", scale), hint);
-			break;
-	}
-	pfree(text);
-	return result;
-}
 
 /*
  * A price written as {value, times, plus, digits}: value x times, rounded half
@@ -285,37 +108,6 @@ tariff_price(JsonbValue *value, const char *path)
 		return tariff_price_object(value, path);
 	return tariff_number(value, path, SM_RATING_PRICE_SCALE, TARIFF_MAX_PRICE_E8,
 						 TARIFF_PRICE_HINT);
-}
-
-/*
- * Match a text value with a list of words; the result is its place in it.
- */
-static int
-tariff_word(JsonbValue *value, const char *path, const char *const *words, const char *hint)
-{
-	int i;
-
-	if (value->type != jbvString)
-		tariff_refuse(path, "is not a text", hint);
-	for (i = 0; words[i] != NULL; i++)
-		if (strlen(words[i]) == (size_t) value->val.string.len &&
-			memcmp(words[i], value->val.string.val, value->val.string.len) == 0)
-			return i;
-	tariff_refuse(path, "is not one of the known words", hint);
-}
-
-/*
- * A member whose first word is the one computed and whose others come later.
- */
-static void
-tariff_first_word(JsonbContainer *object, const char *path, const char *key,
-				  const char *const *words, const char *hint)
-{
-	JsonbValue *value = tariff_member(object, key);
-	char *place = psprintf("%s.%s", path, key);
-
-	if (value != NULL && tariff_word(value, place, words, hint) > 0)
-		tariff_refuse_later(place);
 }
 
 /*

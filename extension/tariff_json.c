@@ -1,0 +1,217 @@
+/*
+ * tariff_json.c
+ *		Reading a tariff definition: typed members of jsonb, or one clear error.
+ *
+ * Every function takes the place it reads from as a path from the root, $, and
+ * refuses what is not as it should be with that path and a hint what to write.
+ * Errors leave through ereport, so callers work in a memory context that goes
+ * away with the call and free nothing.  No table is read, no lock taken.
+ */
+#include "module.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/numeric.h"
+
+#include "rating.h"
+#include "tariff_json.h"
+
+#define TARIFF_SHOWN_BYTES 60
+
+/*
+ * Refuse the definition: problem completes the sentence that begins with the
+ * path.
+ */
+void
+tariff_refuse(const char *path, const char *problem, const char *hint)
+{
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid tariff definition"),
+					errdetail("%s %s.", path, problem), errhint("%s", hint)));
+}
+
+/*
+ * Refuse what the format knows and this version does not compute.
+ */
+void
+tariff_refuse_later(const char *path)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("invalid tariff definition"),
+		 errdetail("%s is not supported by this version.", path),
+		 errhint("Write a flat price or graduated monthly tiers; submeter.tariff_schema() shows "
+				 "all that is accepted.")));
+}
+
+/*
+ * The path of a member of an object, quoted when it is not a plain word and
+ * clipped when it is long.  Palloc'ed.
+ */
+static char *
+tariff_key_path(const char *path, const char *key, int length)
+{
+	StringInfoData quoted;
+	char *word;
+
+	length = pg_mbcliplen(key, length, TARIFF_SHOWN_BYTES);
+	word = pnstrdup(key, length);
+	if (length > 0 && strspn(word, "abcdefghijklmnopqrstuvwxyz_0123456789") == (size_t) length)
+		return psprintf("%s.%s", path, word);
+	initStringInfo(&quoted);
+	escape_json(&quoted, word);
+	return psprintf("%s.%s", path, quoted.data);
+}
+
+/*
+ * Refuse keys that are not in the list, and those that are not computed yet.
+ */
+void
+tariff_check_keys(JsonbContainer *object, const char *path, const SmTariffKey *known)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(object);
+	JsonbIteratorToken token;
+	JsonbValue value;
+
+	token = JsonbIteratorNext(&iterator, &value, false);
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		const SmTariffKey *key = known;
+		char *place;
+
+		if (token != WJB_KEY)
+			continue;
+		place = tariff_key_path(path, value.val.string.val, value.val.string.len);
+		while (key->name != NULL &&
+			   (strlen(key->name) != (size_t) value.val.string.len ||
+				memcmp(key->name, value.val.string.val, value.val.string.len) != 0))
+			key++;
+		if (key->name == NULL)
+			tariff_refuse(place, "is not a known key",
+						  "Check the spelling; submeter.tariff_schema() lists the keys.");
+		if (key->later)
+			tariff_refuse_later(place);
+		pfree(place);
+	}
+}
+
+/*
+ * A member of an object, or NULL.
+ */
+JsonbValue *
+tariff_member(JsonbContainer *object, const char *key)
+{
+	return getKeyJsonValueFromContainer(object, key, strlen(key), NULL);
+}
+
+/*
+ * A member that must be there.
+ */
+JsonbValue *
+tariff_required(JsonbContainer *object, const char *path, const char *key, const char *hint)
+{
+	JsonbValue *value = tariff_member(object, key);
+
+	if (value == NULL)
+		tariff_refuse(psprintf("%s.%s", path, key), "is missing", hint);
+	return value;
+}
+
+/*
+ * The container of a value that must be an object with known keys only.
+ */
+JsonbContainer *
+tariff_object(JsonbValue *value, const char *path, const SmTariffKey *known, const char *hint)
+{
+	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
+		tariff_refuse(path, "is not an object", hint);
+	tariff_check_keys(value->val.binary.data, path, known);
+	return value->val.binary.data;
+}
+
+/*
+ * The container of a value that must be an array of 1 to most elements.
+ */
+JsonbContainer *
+tariff_array(JsonbValue *value, const char *path, int most, const char *hint)
+{
+	JsonbContainer *array = value->val.binary.data;
+
+	if (value->type != jbvBinary || !JsonContainerIsArray(array) || JsonContainerIsScalar(array))
+		tariff_refuse(path, "is not an array", hint);
+	if (JsonContainerSize(array) == 0)
+		tariff_refuse(path, "is empty", hint);
+	if (JsonContainerSize(array) > (uint32) most)
+		tariff_refuse(path, psprintf("has more than %d elements", most), hint);
+	return array;
+}
+
+/*
+ * A value that must be a number, in units of 10^-scale, from 0 to limit.
+ */
+int64
+tariff_number(JsonbValue *value, const char *path, int scale, int64 limit, const char *hint)
+{
+	char shown[SM_RATING_TEXT_SIZE];
+	char *text;
+	int64 result = 0;
+
+	if (value->type != jbvNumeric)
+		tariff_refuse(path, "is not a number", hint);
+	text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+	switch (rating_parse_decimal(text, scale, limit, &result))
+	{
+		case SM_DECIMAL_OK:
+			break;
+		case SM_DECIMAL_NOT_A_NUMBER:
+			tariff_refuse(path, "is not a finite number", hint);
+			break;
+		case SM_DECIMAL_NEGATIVE:
+			tariff_refuse(path, "is negative", hint);
+			break;
+		case SM_DECIMAL_TOO_LARGE:
+			tariff_refuse(
+				path,
+				psprintf("is larger than %s", rating_format(limit, scale, 0, shown, sizeof(shown))),
+				hint);
+			break;
+		case SM_DECIMAL_TOO_FINE:
+			if (scale == 0)
+				tariff_refuse(path, "is not a whole number", hint);
+			tariff_refuse(path, psprintf("has more than %d decimals", scale), hint);
+			break;
+	}
+	pfree(text);
+	return result;
+}
+
+/*
+ * Match a text value with a list of words; the result is its place in it.
+ */
+int
+tariff_word(JsonbValue *value, const char *path, const char *const *words, const char *hint)
+{
+	int i;
+
+	if (value->type != jbvString)
+		tariff_refuse(path, "is not a text", hint);
+	for (i = 0; words[i] != NULL; i++)
+		if (strlen(words[i]) == (size_t) value->val.string.len &&
+			memcmp(words[i], value->val.string.val, value->val.string.len) == 0)
+			return i;
+	tariff_refuse(path, "is not one of the known words", hint);
+}
+
+/*
+ * A member whose first word is the one computed and whose others come later.
+ */
+void
+tariff_first_word(JsonbContainer *object, const char *path, const char *key,
+				  const char *const *words, const char *hint)
+{
+	JsonbValue *value = tariff_member(object, key);
+	char *place = psprintf("%s.%s", path, key);
+
+	if (value != NULL && tariff_word(value, place, words, hint) > 0)
+		tariff_refuse_later(place);
+}
