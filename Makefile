@@ -18,7 +18,7 @@ SUBDIRS := $(patsubst %/Makefile,%,$(wildcard poller/Makefile tests/sim/Makefile
 
 ifndef BUILD_EXTENSION
 
-BUILD_GOALS = all install uninstall clean
+BUILD_GOALS = all install install-extension uninstall clean
 CHECK_PARTS = check-unit check-regress check-pgtap check-isolation check-sim check-e2e
 
 .PHONY: $(BUILD_GOALS) $(CHECK_PARTS) deps demo check bench up down lint
@@ -27,7 +27,7 @@ CHECK_PARTS = check-unit check-regress check-pgtap check-isolation check-sim che
 $(BUILD_GOALS):
 	@$(PG_CONFIG) --pgxs >/dev/null 2>&1 || [ $@ = clean ] || \
 		{ echo 'make: pg_config of PostgreSQL not found; "make deps" installs it' >&2; exit 1; }
-	@+flock Makefile $(MAKE) --no-print-directory BUILD_EXTENSION=1 PG_CONFIG=$(PG_CONFIG) $@
+	@+flock Makefile $(MAKE) --no-print-directory BUILD_EXTENSION=1 PG_CONFIG=$(PG_CONFIG) whole-$@
 
 deps:
 	@tests/deps
@@ -71,7 +71,7 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard extension/*.c)))
 SCRIPT = extension/submeter--$(EXTVERSION).sql
 DATA = $(sort $(wildcard extension/upgrade/submeter--*--*.sql))
 DATA_built = $(SCRIPT)
-EXTRA_CLEAN = $(OBJS:.o=.d) .run results
+EXTRA_CLEAN = $(OBJS:.o=.d) results
 NO_INSTALLCHECK = 1
 
 # PGDLLEXPORT is empty in PostgreSQL 15; with hidden symbols it has to say what stays visible.
@@ -113,22 +113,25 @@ $(SCRIPT): $(INSTALL_PARTS) $(STORAGE_PARTS) submeter.control Makefile \
 		cat $(LAST_PARTS) /dev/null; \
 	} > $@.new && mv $@.new $@
 
-.PHONY: $(SUBDIRS) $(SUBDIRS:%=clean-%) install-poller
-all: $(SUBDIRS)
+# PGXS owns the names all, install and clean; these are the same for the whole tree.
+.PHONY: whole-all whole-install whole-install-extension whole-uninstall whole-clean \
+	$(SUBDIRS) $(SUBDIRS:%=clean-%) install-poller
+whole-all: all $(SUBDIRS)
+whole-install-extension: install
+whole-install: install $(if $(filter poller,$(SUBDIRS)),install-poller)
+whole-uninstall: uninstall
+whole-clean: clean $(SUBDIRS:%=clean-%)
+	@if ls .run/*/*/data/postmaster.pid .run/*/*/*/data/postmaster.pid >/dev/null 2>&1; \
+	then echo 'make clean: .run is kept, a server runs there'; else rm -rf .run; fi
+
 $(SUBDIRS):
 	+$(MAKE) -C $@
 
-clean: $(SUBDIRS:%=clean-%)
 $(SUBDIRS:%=clean-%): clean-%:
 	+$(MAKE) -C $* clean
 
 # The daemon installs itself where its own Makefile says (PREFIX, DESTDIR).
-ifneq ($(filter poller,$(SUBDIRS)),)
-ifneq ($(shell grep -l '^install:' poller/Makefile),)
-install: install-poller
 install-poller: poller
 	+$(MAKE) -C poller install
-endif
-endif
 
 endif # BUILD_EXTENSION

@@ -118,7 +118,7 @@ prefix_create()
 	cp -rs "$SM_LIBDIR/." "$dir$SM_LIBDIR/"
 	# Files of another version that someone installed on this machine are not ours.
 	rm -f "$dir$SM_SHAREDIR"/extension/submeter[.-]* "$dir$SM_LIBDIR/submeter.so"
-	make -s -C "$SM_ROOT" install DESTDIR="$dir" PG_CONFIG="$SM_PG_CONFIG" </dev/null >&2
+	make -s -C "$SM_ROOT" install-extension DESTDIR="$dir" PG_CONFIG="$SM_PG_CONFIG" </dev/null >&2
 }
 
 prefix_extension()
