@@ -1,0 +1,65 @@
+# shellcheck shell=bash
+# What the tests of the farm share: TAP, a farm in a folder of its own, mbpoll and a raw client.
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tests/lib/tap.sh
+. "$here/../../lib/tap.sh"
+# shellcheck source=tests/sim/farm.sh
+. "$here/../farm.sh"
+
+work=$(mktemp -d /tmp/farm.XXXXXX)
+trap 'farm_stop; rm -rf "$work"' EXIT
+
+# values PORT UNIT TYPE ADDRESS [COUNT]: registers read by mbpoll, one a line (TYPE as mbpoll -t)
+values()
+{
+	mbpoll -m tcp -p "$1" -a "$2" -t "$3" -B -0 -r "$4" -c "${5:-1}" -o 2 -1 -q 127.0.0.1 2>&1 |
+		awk '/^\[/ { print $2 }'
+}
+
+# complaint PORT UNIT TYPE ADDRESS [COUNT [SECONDS]]: why mbpoll could not read
+complaint()
+{
+	mbpoll -m tcp -p "$1" -a "$2" -t "$3" -B -0 -r "$4" -c "${5:-1}" -o "${6:-2}" -1 -q 127.0.0.1 2>&1 |
+		sed -n 's/.* failed: //p'
+}
+
+# write_words PORT UNIT ADDRESS WORD...: written by mbpoll; one word goes by function 6, more by 16
+write_words()
+{
+	local port=$1 unit=$2 address=$3
+	shift 3
+	mbpoll -m tcp -p "$port" -a "$unit" -t 4 -0 -r "$address" -o 2 -q 127.0.0.1 "$@" 2>&1 |
+		sed -n 's/.* failed: /failed: /p; s/^Written .*/written/p'
+}
+
+# raw_open PORT / raw_send HEX / raw_read BYTES SECONDS / raw_close: bytes on a connection of our own
+raw_open()
+{
+	exec 5<>"/dev/tcp/127.0.0.1/$1"
+}
+
+raw_send()
+{
+	# shellcheck disable=SC2059
+	printf "$(sed 's/../\\x&/g' <<<"$1")" >&5
+}
+
+raw_read()
+{
+	timeout "$2" head -c "$1" <&5 | od -An -v -tx1 | tr -d ' \n'
+}
+
+raw_close()
+{
+	exec 5>&- 5<&-
+}
+
+# raw PORT HEX BYTES SECONDS: one request, and what comes back within the time
+raw()
+{
+	raw_open "$1"
+	raw_send "$2"
+	raw_read "$3" "$4"
+	raw_close
+}
