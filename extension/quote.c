@@ -158,6 +158,7 @@ quote_register(const Datum *kwh, int n_kwh)
 {
 	int64 *register_wh = palloc((n_kwh + 1) * sizeof(int64));
 	Datum sum = NumericGetDatum(int64_to_numeric(0));
+	Datum most = NumericGetDatum(int64_to_numeric(QUOTE_MAX_KWH));
 	int i;
 
 	register_wh[0] = 0;
@@ -169,7 +170,9 @@ quote_register(const Datum *kwh, int n_kwh)
 		next = DirectFunctionCall2(numeric_add, sum, kwh[i]);
 		pfree(DatumGetPointer(sum));
 		sum = next;
-		quote_check_kwh(sum, "sum of kwh", i + 1);
+		if (DatumGetBool(DirectFunctionCall2(numeric_gt, sum, most)))
+			quote_refuse("kwh", psprintf("adds up to too much at element %d", i + 1),
+						 "Pass no more than 1000000000000 kWh in all.");
 		register_wh[i + 1] = quote_wh(sum);
 	}
 	return register_wh;

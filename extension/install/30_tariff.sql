@@ -133,9 +133,11 @@ BEGIN
 		RETURN wanted_id;
 	END IF;
 	IF known IS NULL THEN
-		-- Asked for only when something will be written: repeating a call uses up no approval.
+		-- Asked for only when something will be written: repeating a call uses up no approval. The date is in UTC, so that
+		-- asking and calling may happen in sessions with different time zones.
 		PERFORM submeter.require_approval('create_tariff', create_tariff.site_id, jsonb_build_object(
-			'code', create_tariff.code, 'definition', create_tariff.definition, 'valid_from', create_tariff.valid_from));
+			'code', create_tariff.code, 'definition', create_tariff.definition,
+			'valid_from_utc', create_tariff.valid_from AT TIME ZONE 'UTC'));
 		-- Two callers may meet here: the second one waits for the first and then finds its rows.
 		INSERT INTO submeter.tariff (site_id, code)
 		VALUES (create_tariff.site_id, create_tariff.code)
