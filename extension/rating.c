@@ -224,7 +224,7 @@ rating_apportion(const SmInt128 *exact_e11, int n_lines, int digits, int64_t tot
 	for (; missing > 0; missing--)
 	{
 		SmInt128 best_rest = -1;
-		int best = -1;
+		int best = 0;
 
 		for (i = 0; i < n_lines; i++)
 		{
