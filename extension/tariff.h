@@ -5,6 +5,7 @@
 #ifndef SUBMETER_TARIFF_H
 #define SUBMETER_TARIFF_H
 
+#include "postgres.h"
 #include "pgtime.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
