@@ -74,9 +74,10 @@ DATA_built = $(SCRIPT)
 EXTRA_CLEAN = $(OBJS:.o=.d) results
 NO_INSTALLCHECK = 1
 
+# The server's headers count as the system's, or -Wextra would complain about its macros.
 # PGDLLEXPORT is empty in PostgreSQL 15; with hidden symbols it has to say what stays visible.
 PG_CPPFLAGS = -Iextension -DSUBMETER_VERSION='"$(EXTVERSION)"' -MMD -MP \
-	-DPGDLLEXPORT='__attribute__((visibility("default")))'
+	-isystem $(shell $(PG_CONFIG) --includedir-server) -DPGDLLEXPORT='__attribute__((visibility("default")))'
 PG_CFLAGS = -std=gnu11 -fvisibility=hidden -Wall -Wextra -Wno-unused-parameter -Werror
 
 # No LLVM bitcode: it would need clang and serves only inlining by the JIT.

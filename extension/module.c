@@ -12,6 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
+#include "notice.h"
 #if __has_include("worker.h")
 #include "worker.h"
 #define HAVE_WORKER
@@ -21,6 +22,21 @@ PG_MODULE_MAGIC;
 
 extern PGDLLEXPORT void _PG_init(void);
 
+static char *module_duty = NULL;
+
+/*
+ * Settings that belong to no room. The prefix is reserved, so even a mark that only SQL reads has
+ * to be defined. submeter.duty is no key: submeter.is_worker() asks for the owner's rights too.
+ */
+static void
+module_init(void)
+{
+	DefineCustomStringVariable("submeter.duty", "Duty that runs in this transaction.",
+							   "Set by run_duties() and by the workers, empty otherwise.",
+							   &module_duty, "", PGC_USERSET,
+							   GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, NULL, NULL, NULL);
+}
+
 /*
  * Called once when the library is loaded. The prefix is reserved last, so that every room has
  * defined its settings and a misspelt one in postgresql.conf is reported.
@@ -28,6 +44,8 @@ extern PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	module_init();
+	notice_init();
 #ifdef HAVE_WORKER
 	worker_init();
 #endif
