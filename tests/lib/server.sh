@@ -15,6 +15,7 @@
 #   server_log NAME             server_prefix NAME                        server_remove NAME
 #   prefix_create DIR           a further prefix with our files, for tests that change them
 #   prefix_extension DIR        its writable extension directory
+#   server_locate NAME          where in extension/*.sql the first error of CREATE EXTENSION is
 #   as_server COMMAND...        run as the user the servers run as
 #   at_exit COMMAND...          run when the script ends, last one first
 #   port_free                   prints a TCP port of the loopback nobody listens on
@@ -357,6 +358,28 @@ server_createdb()
 	[ "${3:-}" = --bare ] && return
 	PGOPTIONS='-c client_min_messages=warning' server_psql "$1" "$2" -o /dev/null \
 		-c 'CREATE EXTENSION submeter CASCADE' -c 'SELECT submeter.create_storage()'
+}
+
+# CREATE EXTENSION says what is wrong but not where. Runs the parts of the install script and of the
+# storage one by one in an empty database and prints the first error with its file and line.
+server_locate()
+{
+	local name=$1 dir=$SM_RUN/locate part args=()
+	mkdir -p "$dir/install" "$dir/storage"
+	for part in "$SM_ROOT"/extension/install/*.sql; do
+		# shellcheck disable=SC2016 # $libdir is for the server
+		sed 's|MODULE_PATHNAME|$libdir/submeter|; 1{/^\\echo/d}' "$part" >"$dir/install/${part##*/}"
+		args+=(-f "install/${part##*/}")
+	done
+	args+=(-c 'SET ROLE submeter_owner; SET search_path = pg_catalog, pg_temp')
+	for part in "$SM_ROOT"/extension/storage/[0-9]*.sql; do
+		cp "$part" "$dir/storage/"
+		args+=(-f "storage/${part##*/}")
+	done
+	server_psql "$name" -c 'DROP DATABASE IF EXISTS locate' -c 'CREATE DATABASE locate TEMPLATE template0'
+	(cd "$dir" && PGOPTIONS='-c client_min_messages=warning' server_psql "$name" locate -o /dev/null \
+		-c 'CREATE SCHEMA submeter; CREATE EXTENSION btree_gist SCHEMA submeter' \
+		-c 'SET check_function_bodies = off' "${args[@]}")
 }
 
 _sm_open
