@@ -1,0 +1,288 @@
+-- Room: notices. Messages to people: texts, the outbox, and the file channel that carries them until there is a courier.
+
+CREATE FUNCTION submeter.notice_file_works() RETURNS boolean
+LANGUAGE c STABLE
+AS 'MODULE_PATHNAME', 'notice_directory_set';
+COMMENT ON FUNCTION submeter.notice_file_works() IS 'True when submeter.notice_directory is set: the file channel can be used.';
+
+CREATE FUNCTION submeter.notice_file_write(name text, content text) RETURNS void
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'notice_file_write';
+COMMENT ON FUNCTION submeter.notice_file_write(text, text) IS
+'Writes one message into submeter.notice_directory and returns when it is durable; the same name again replaces it. 22023 for an unsafe name, 55000 without a directory, 58030 and relatives when the disk refuses.';
+
+CREATE FUNCTION submeter.notice_fill(template text, facts jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	-- One pass: what a fact contains is never taken for a placeholder.
+	SELECT coalesce(string_agg(CASE WHEN m.part[1] IS NOT NULL THEN coalesce(notice_fill.facts ->> m.part[1], '–') ELSE m.part[2] END, '' ORDER BY m.ord), '')
+	FROM regexp_matches(notice_fill.template, '\{([a-z_]+)\}|([^{]+|\{)', 'g') WITH ORDINALITY m(part, ord)
+$$;
+COMMENT ON FUNCTION submeter.notice_fill(text, jsonb) IS
+'Fills {placeholders} of a text with facts; what is not known becomes a dash.';
+
+CREATE FUNCTION submeter.notice_header(value text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	-- A line break in a header would let a name add headers of its own.
+	IF notice_header.value ~ '[[:cntrl:]]' THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'a header of a message cannot contain control characters',
+			DETAIL = format('Found in %s.', quote_literal(notice_header.value)),
+			HINT = 'Take line breaks and tabs out of names and subjects.';
+	END IF;
+	IF notice_header.value ~ '^[ -~]{0,60}$' AND position('=?' IN notice_header.value) = 0 THEN
+		RETURN notice_header.value;
+	END IF;
+	-- RFC 2047: words of at most 75 characters, never cutting a character in two.
+	RETURN (
+		SELECT string_agg('=?UTF-8?B?' || encode(convert_to(substr(notice_header.value, g.first, 10), 'UTF8'), 'base64') || '?=', E'\r\n ' ORDER BY g.first)
+		FROM generate_series(1, length(notice_header.value), 10) g(first));
+END
+$$;
+COMMENT ON FUNCTION submeter.notice_header(text) IS
+'A header value of a mail message, encoded by RFC 2047 where it is not plain ASCII. 22023 for control characters (header injection).';
+
+CREATE FUNCTION submeter.notice_message(message_id text, recipient text, address text, subject text, body text, sent_at timestamptz)
+RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT concat(
+		'Date: ', (ARRAY['Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'])[extract(isodow FROM u.at)::int], to_char(u.at, ', DD '),
+		(ARRAY['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'])[extract(month FROM u.at)::int],
+		to_char(u.at, ' YYYY HH24:MI:SS'), ' +0000', E'\r\n',
+		'From: Submeter <submeter@localhost>', E'\r\n',
+		'To: ', submeter.notice_header(notice_message.recipient), ' <', coalesce(submeter.notice_header(notice_message.address), 'nobody@localhost'), '>', E'\r\n',
+		'Subject: ', submeter.notice_header(notice_message.subject), E'\r\n',
+		'Message-ID: <', submeter.notice_header(notice_message.message_id), '@submeter.localhost>', E'\r\n',
+		'MIME-Version: 1.0', E'\r\n',
+		'Content-Type: text/plain; charset=utf-8', E'\r\n',
+		'Content-Transfer-Encoding: 8bit', E'\r\n',
+		E'\r\n',
+		regexp_replace(notice_message.body, E'\r?\n', E'\r\n', 'g'), E'\r\n')
+	FROM (SELECT notice_message.sent_at AT TIME ZONE 'UTC' AS at) u
+$$;
+COMMENT ON FUNCTION submeter.notice_message(text, text, text, text, text, timestamptz) IS
+'A message as RFC 5322 wants it: UTF-8 text with MIME headers. 22023 for control characters in a header.';
+
+CREATE FUNCTION submeter.load_notice_templates() RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+	INSERT INTO submeter.notice_template AS t (kind, channel, locale, subject, body, builtin)
+	SELECT v.kind, 'file', v.locale, v.subject, v.body, true
+	FROM (VALUES
+		('low_balance', 'zh', '{site}:{unit} 电费余额不足',
+			E'{tenant}:\n您的电费账户 {account}({unit})可用余额为 {available} {currency},已低于 {threshold} {currency}。请及时充值,以免影响用电。\n\n{site}'),
+		('low_balance', 'en', '{site}: low electricity balance, {unit}',
+			E'Dear {tenant},\nthe available balance of your electricity account {account} ({unit}) is {available} {currency}, below {threshold} {currency}. Please recharge in time so that the power stays on.\n\n{site}'),
+		('trip_announced', 'zh', '{site}:{unit} 欠费停电预告',
+			E'{tenant}:\n您的电费账户 {account}({unit})已欠费,可用余额为 {available} {currency}。若未在 {due_at} 前充值至少 {amount} {currency},将于该时间之后停止供电。充值到账后自动恢复。已付款未到账请联系物业。\n\n{site}'),
+		('trip_announced', 'en', '{site}: power will be cut, {unit}',
+			E'Dear {tenant},\nyour electricity account {account} ({unit}) is in arrears: the available balance is {available} {currency}. Unless at least {amount} {currency} is paid before {due_at}, the power will be cut after that time. It comes back by itself once the payment is credited. If you have paid already, please contact the property office.\n\n{site}'),
+		('tripped', 'zh', '{site}:{unit} 已停电',
+			E'{tenant}:\n您的电费账户 {account}({unit})因欠费已于 {at} 停止供电,可用余额为 {available} {currency}。充值至少 {amount} {currency} 后自动恢复供电。\n\n{site}'),
+		('tripped', 'en', '{site}: the power was cut, {unit}',
+			E'Dear {tenant},\nthe power of {unit} (account {account}) was cut at {at} because of arrears; the available balance is {available} {currency}. It comes back by itself once at least {amount} {currency} is paid.\n\n{site}'),
+		('reconnected', 'zh', '{site}:{unit} 已恢复供电',
+			E'{tenant}:\n{unit}(电费账户 {account})已于 {at} 恢复供电,可用余额为 {available} {currency}。送电前请确认用电设备已关闭。\n\n{site}'),
+		('reconnected', 'en', '{site}: the power is back, {unit}',
+			E'Dear {tenant},\nthe power of {unit} (account {account}) came back at {at}; the available balance is {available} {currency}. Please check what was left switched on.\n\n{site}'),
+		('recharge_received', 'zh', '{site}:充值 {amount} {currency} 已到账',
+			E'{tenant}:\n您于 {at} 为电费账户 {account}({unit})充值 {amount} {currency} 已到账,可用余额为 {available} {currency}。\n\n{site}'),
+		('recharge_received', 'en', '{site}: {amount} {currency} received',
+			E'Dear {tenant},\nyour payment of {amount} {currency} to electricity account {account} ({unit}) was credited at {at}; the available balance is {available} {currency}. Thank you.\n\n{site}')
+	) v(kind, locale, subject, body)
+	ON CONFLICT (kind, channel, locale) DO UPDATE SET subject = EXCLUDED.subject, body = EXCLUDED.body
+	WHERE t.builtin
+$$;
+COMMENT ON FUNCTION submeter.load_notice_templates() IS
+'Writes the built-in texts of notices; texts whose builtin was set to false are the user''s and stay.';
+
+CREATE FUNCTION submeter.notice_facts(site_id int, account_id bigint, locale text, facts jsonb, as_of timestamptz) RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT jsonb_build_object('site', s.name, 'tenant', t.name, 'account', a.code,
+			'currency', CASE WHEN notice_facts.locale = 'zh' AND s.currency = 'CNY' THEN '元' ELSE s.currency END,
+			'unit', coalesce(u.units, a.code))
+		|| coalesce((
+			SELECT jsonb_object_agg(f.key, CASE
+				WHEN f.key IN ('due_at', 'at') THEN to_jsonb(to_char((f.value #>> '{}')::timestamptz AT TIME ZONE s.time_zone, 'YYYY-MM-DD HH24:MI'))
+				WHEN jsonb_typeof(f.value) = 'number' THEN to_jsonb(round((f.value #>> '{}')::numeric, 2)::text)
+				ELSE f.value END)
+			FROM jsonb_each(notice_facts.facts) f
+			WHERE jsonb_typeof(f.value) <> 'null'), '{}')
+	FROM submeter.site s
+	JOIN submeter.account a ON a.site_id = s.site_id AND a.account_id = notice_facts.account_id
+	JOIN submeter.tenant t ON t.site_id = a.site_id AND t.tenant_id = a.tenant_id
+	LEFT JOIN LATERAL (
+		SELECT string_agg(DISTINCT n.code, ', ' ORDER BY n.code) AS units
+		FROM submeter.supply y
+		CROSS JOIN LATERAL (
+			SELECT e.unit_id FROM submeter.meter_setup e
+			WHERE e.site_id = y.site_id AND e.meter_id = y.meter_id AND e.valid_from <= notice_facts.as_of
+			ORDER BY e.valid_from DESC, e.entered_at DESC LIMIT 1) e
+		JOIN submeter.unit n ON n.site_id = y.site_id AND n.unit_id = e.unit_id
+		WHERE y.site_id = a.site_id AND y.account_id = a.account_id AND y.during @> notice_facts.as_of) u ON true
+	WHERE s.site_id = notice_facts.site_id
+$$;
+COMMENT ON FUNCTION submeter.notice_facts(int, bigint, text, jsonb, timestamptz) IS
+'What a text may mention of an account: names, units, and the given facts with money to 2 places and times (due_at, at) local to the site.';
+
+CREATE FUNCTION submeter.queue_notice(site_id int, account_id bigint, kind text, dedupe_base text, facts jsonb, as_of timestamptz, urgent boolean DEFAULT false)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	first_id bigint;
+BEGIN
+	INSERT INTO submeter.notice (site_id, account_id, contact_id, kind, channel, locale, subject, body, event, dedupe_key, urgent, next_try_at, created_at)
+	SELECT queue_notice.site_id, queue_notice.account_id, c.contact_id, queue_notice.kind, c.channels[1], l.locale,
+		submeter.notice_fill(t.subject, f.facts), submeter.notice_fill(t.body, f.facts), queue_notice.dedupe_base,
+		queue_notice.dedupe_base || ':' || c.contact_id::text, queue_notice.urgent, queue_notice.as_of, queue_notice.as_of
+	FROM submeter.account a
+	JOIN submeter.site s ON s.site_id = a.site_id
+	JOIN submeter.contact c ON c.site_id = a.site_id AND c.tenant_id = a.tenant_id
+	CROSS JOIN LATERAL (SELECT coalesce(c.locale, s.locale) AS locale) l
+	CROSS JOIN LATERAL submeter.notice_facts(a.site_id, a.account_id, l.locale, queue_notice.facts, queue_notice.as_of) f(facts)
+	CROSS JOIN LATERAL (
+		SELECT t.subject, t.body FROM submeter.notice_template t
+		WHERE t.kind = queue_notice.kind AND t.locale = l.locale AND t.channel IN (c.channels[1], 'file')
+		ORDER BY t.channel = c.channels[1] DESC LIMIT 1) t
+	-- A viewer need not know of money; that the power went and came concerns everybody.
+	WHERE a.site_id = queue_notice.site_id AND a.account_id = queue_notice.account_id
+		AND (c.role <> 'viewer' OR queue_notice.kind IN ('tripped', 'reconnected'))
+	ORDER BY c.contact_id
+	ON CONFLICT DO NOTHING;
+	SELECT min(n.notice_id) INTO first_id
+	FROM submeter.notice n
+	WHERE n.site_id = queue_notice.site_id AND n.account_id = queue_notice.account_id AND n.event = queue_notice.dedupe_base;
+	RETURN first_id;
+END
+$$;
+COMMENT ON FUNCTION submeter.queue_notice(int, bigint, text, text, jsonb, timestamptz, boolean) IS
+'Puts one message per contact of the account''s tenant into the outbox, each in the contact''s language and for its first channel; the same dedupe_base again adds nothing. facts: money as numbers, times as due_at and at. Returns the first notice_id, NULL when there is nobody to tell.';
+
+CREATE FUNCTION submeter.next_channel(channels text[]) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT c.channel FROM unnest(next_channel.channels) WITH ORDINALITY c(channel, ord)
+	WHERE c.channel = 'file' AND submeter.notice_file_works()
+	ORDER BY c.ord LIMIT 1
+$$;
+COMMENT ON FUNCTION submeter.next_channel(text[]) IS
+'The first channel of a contact''s order that can carry a message now; NULL when none can. So far only file is carried.';
+
+CREATE FUNCTION submeter.quiet_until(quiet_from time, quiet_to time, time_zone text, at timestamptz) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	-- Quiet hours may pass midnight: those of today and those that began yesterday.
+	SELECT max(q.ends) FROM (
+		SELECT (d.day + quiet_until.quiet_from) AT TIME ZONE quiet_until.time_zone AS begins,
+			(d.day + CASE WHEN quiet_until.quiet_from < quiet_until.quiet_to THEN 0 ELSE 1 END + quiet_until.quiet_to) AT TIME ZONE quiet_until.time_zone AS ends
+		FROM (VALUES ((quiet_until.at AT TIME ZONE quiet_until.time_zone)::date), ((quiet_until.at AT TIME ZONE quiet_until.time_zone)::date - 1)) d(day)
+	) q
+	WHERE q.begins <= quiet_until.at AND quiet_until.at < q.ends
+$$;
+COMMENT ON FUNCTION submeter.quiet_until(time, time, text, timestamptz) IS
+'When the quiet hours end that hold at this instant; NULL when none do.';
+
+CREATE FUNCTION submeter.deliver_notice(site_id int, notice_id bigint, as_of timestamptz) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	todo record;
+	failure text;
+	most_attempts CONSTANT int := 8;
+BEGIN
+	SELECT n.*, c.name AS recipient, c.email, submeter.next_channel(c.channels) AS way,
+		CASE WHEN NOT n.urgent THEN submeter.quiet_until(c.quiet_from, c.quiet_to, s.time_zone, deliver_notice.as_of) END AS quiet_to
+	INTO todo
+	FROM submeter.notice n
+	JOIN submeter.site s ON s.site_id = n.site_id
+	JOIN submeter.contact c ON c.site_id = n.site_id AND c.contact_id = n.contact_id
+	WHERE n.site_id = deliver_notice.site_id AND n.notice_id = deliver_notice.notice_id AND n.state = 'queued'
+	FOR UPDATE OF n SKIP LOCKED;
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
+	IF todo.quiet_to IS NOT NULL OR todo.way IS NULL THEN
+		-- Not the message's fault: it waits without using up a try.
+		UPDATE submeter.notice n
+		SET next_try_at = coalesce(todo.quiet_to, deliver_notice.as_of + interval '5 min'),
+			last_error = CASE WHEN todo.quiet_to IS NULL THEN 'no channel of this contact works' ELSE n.last_error END
+		WHERE n.site_id = deliver_notice.site_id AND n.notice_id = deliver_notice.notice_id;
+		RETURN false;
+	END IF;
+	BEGIN
+		PERFORM submeter.notice_file_write(format('notice-%s-%s.eml', todo.site_id, todo.notice_id),
+			submeter.notice_message(format('notice.%s.%s', todo.site_id, todo.notice_id), todo.recipient, todo.email, todo.subject, todo.body, deliver_notice.as_of));
+		UPDATE submeter.notice n
+		SET state = 'accepted', accepted_at = deliver_notice.as_of, channel = todo.way, attempts = n.attempts + 1, last_error = NULL
+		WHERE n.site_id = deliver_notice.site_id AND n.notice_id = deliver_notice.notice_id;
+		RETURN true;
+	EXCEPTION WHEN OTHERS THEN
+		GET STACKED DIAGNOSTICS failure = MESSAGE_TEXT;
+	END;
+	UPDATE submeter.notice n
+	SET attempts = n.attempts + 1, last_error = failure,
+		state = CASE WHEN n.attempts + 1 >= most_attempts THEN 'failed' ELSE 'queued' END,
+		next_try_at = deliver_notice.as_of + interval '30 s' * power(2, n.attempts)
+	WHERE n.site_id = deliver_notice.site_id AND n.notice_id = deliver_notice.notice_id;
+	IF todo.attempts + 1 >= most_attempts THEN
+		PERFORM submeter.raise_alarm(deliver_notice.site_id, 'notice_failed', NULL, NULL,
+			format('notice %s could not be delivered: %s', todo.notice_id, failure), deliver_notice.as_of);
+	END IF;
+	RETURN false;
+END
+$$;
+COMMENT ON FUNCTION submeter.deliver_notice(int, bigint, timestamptz) IS
+'Tries one queued notice: true when a channel took it. Waits through quiet hours (unless urgent) and while no channel works; a failure doubles the wait from 30 s, the eighth is final and raises notice_failed.';
+
+CREATE FUNCTION submeter.deliver_notices(site_id int, as_of timestamptz DEFAULT NULL) RETURNS int
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	at timestamptz := coalesce(deliver_notices.as_of, clock_timestamp());
+	next_id bigint;
+	delivered int := 0;
+BEGIN
+	PERFORM submeter.guard();
+	FOR next_id IN
+		SELECT n.notice_id FROM submeter.notice n
+		WHERE n.site_id = deliver_notices.site_id AND n.state = 'queued' AND n.next_try_at <= at
+		ORDER BY n.urgent DESC, n.next_try_at, n.notice_id
+		LIMIT 1000
+	LOOP
+		IF submeter.deliver_notice(deliver_notices.site_id, next_id, at) THEN
+			delivered := delivered + 1;
+		END IF;
+	END LOOP;
+	RETURN delivered;
+END
+$$;
+COMMENT ON FUNCTION submeter.deliver_notices(int, timestamptz) IS
+'Duty: hands due notices to their channels, urgent ones first; returns how many were accepted. One that cannot be delivered never stops the others. 55000 in a copied database.';
+
+CREATE FUNCTION submeter.told_at(site_id int, account_id bigint, notice_id bigint) RETURNS timestamptz
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT min(a.accepted_at)
+	FROM submeter.notice n
+	JOIN submeter.notice a ON a.site_id = n.site_id AND a.account_id = n.account_id AND a.event = n.event
+	WHERE n.site_id = told_at.site_id AND n.account_id = told_at.account_id AND n.notice_id = told_at.notice_id
+$$;
+COMMENT ON FUNCTION submeter.told_at(int, bigint, bigint) IS
+'When the first channel accepted a message about the same event, to whichever contact; NULL while nobody was told.';

@@ -1,0 +1,440 @@
+-- Room: poller. What the poller may ask and report: its plan, the commands it carries, and how the field fares.
+-- A poller works at the sites its login is a member of. Everything here runs on the wall clock: breakers are real.
+
+CREATE FUNCTION submeter.poller_sites() RETURNS int[]
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	-- authorize: the sites of the caller, and none at all in a copied database.
+	PERFORM submeter.guard();
+	RETURN submeter.my_sites();
+END
+$$;
+COMMENT ON FUNCTION submeter.poller_sites() IS
+'The sites the calling poller works at; 55000 in a copied database or one whose storage is older than its code.';
+
+CREATE FUNCTION submeter.poller_gateways()
+RETURNS TABLE(site_id int, gateway_id bigint, code text, transport text, address text, timeout_ms int, gap_ms int, poll_interval_ms bigint)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+	-- authorize: poller_sites() guards and limits.
+	SELECT g.site_id, g.gateway_id, g.code, g.transport, g.address, g.timeout_ms, g.gap_ms,
+		(extract(epoch FROM g.poll_interval) * 1000)::bigint
+	FROM submeter.gateway g
+	WHERE g.site_id = ANY (submeter.poller_sites()) AND g.enabled
+	ORDER BY g.site_id, g.gateway_id
+$$;
+COMMENT ON FUNCTION submeter.poller_gateways() IS 'The plan: enabled gateways of the poller''s sites, times in ms.';
+
+CREATE FUNCTION submeter.poller_meters()
+RETURNS TABLE(site_id int, meter_id bigint, gateway_id bigint, bus_address text, model text)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+	-- authorize: poller_sites() guards and limits.
+	SELECT m.site_id, m.meter_id, m.gateway_id, m.bus_address, m.model
+	FROM submeter.meter m
+	JOIN submeter.gateway g ON g.site_id = m.site_id AND g.gateway_id = m.gateway_id AND g.enabled
+	WHERE m.site_id = ANY (submeter.poller_sites()) AND m.retired_at IS NULL
+	ORDER BY m.site_id, m.gateway_id, m.meter_id
+$$;
+COMMENT ON FUNCTION submeter.poller_meters() IS 'The plan: meters in service behind enabled gateways.';
+
+CREATE FUNCTION submeter.poller_models() RETURNS TABLE(model text, max_registers int, max_gap int, turnaround_ms int)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+	-- authorize: poller_sites() guards; models belong to all sites.
+	SELECT o.model, o.max_registers, o.max_gap, o.turnaround_ms
+	FROM submeter.meter_model o
+	WHERE EXISTS (SELECT FROM submeter.meter m WHERE m.model = o.model AND m.site_id = ANY (submeter.poller_sites()))
+	ORDER BY o.model
+$$;
+COMMENT ON FUNCTION submeter.poller_models() IS 'The plan: limits of the models in use.';
+
+CREATE FUNCTION submeter.poller_points()
+RETURNS TABLE(model text, metric text, function int, address int, type text, scale text, bit_mask int, closed_value int, open_value int)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+	-- authorize: poller_sites() guards; models belong to all sites.
+	SELECT p.model, p.metric, p.function::int, p.address, p.type, p.scale::text, p.bit_mask, p.closed_value, p.open_value
+	FROM submeter.meter_point p
+	WHERE EXISTS (SELECT FROM submeter.meter m WHERE m.model = p.model AND m.site_id = ANY (submeter.poller_sites()))
+	ORDER BY p.model, p.function, p.address
+$$;
+COMMENT ON FUNCTION submeter.poller_points() IS 'The plan: registers of the models in use; scale is a decimal number as text, raw x scale = value in Wh, V, A, W.';
+
+CREATE FUNCTION submeter.poller_switches()
+RETURNS TABLE(model text, action text, function int, address int, registers int[], settle_ms int)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+	-- authorize: poller_sites() guards; models belong to all sites.
+	SELECT w.model, w.action, w.function::int, w.address, w.registers, w.settle_ms
+	FROM submeter.meter_switch w
+	WHERE EXISTS (SELECT FROM submeter.meter m WHERE m.model = w.model AND m.site_id = ANY (submeter.poller_sites()))
+	ORDER BY w.model, w.action
+$$;
+COMMENT ON FUNCTION submeter.poller_switches() IS 'The plan: the only writes that may ever be sent to a model, times in ms.';
+
+CREATE FUNCTION submeter.return_hold_until(site_id int) RETURNS timestamptz
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT s.recovered_at + p.return_hold
+	FROM submeter.site s
+	JOIN submeter.credit_policy p ON p.site_id = s.site_id AND p.policy_id = s.default_policy_id
+	WHERE s.site_id = return_hold_until.site_id
+$$;
+COMMENT ON FUNCTION submeter.return_hold_until(int) IS
+'Until when commands wait because the whole site came back from an outage; NULL when it never went.';
+
+CREATE FUNCTION submeter.claim_commands(poller text, max_commands int)
+RETURNS TABLE(site_id int, command_id bigint, meter_id bigint, gateway_id bigint, action text, step text, close_mode text, expires_in_ms bigint)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	-- authorize: poller_sites() guards and limits.
+	sites int[] := submeter.poller_sites();
+	at timestamptz := clock_timestamp();
+BEGIN
+	PERFORM submeter.require_text('poller', claim_commands.poller);
+	RETURN QUERY
+	WITH open_site AS MATERIALIZED (
+		SELECT s.site_id, coalesce(submeter.return_hold_until(s.site_id) > at, false) AS held
+		FROM unnest(sites) s(site_id)
+	), due AS (
+		SELECT c.site_id, c.command_id
+		FROM open_site s
+		JOIN submeter.command c ON c.site_id = s.site_id
+		JOIN submeter.meter m ON m.site_id = c.site_id AND m.meter_id = c.meter_id AND m.gateway_id IS NOT NULL
+		WHERE (c.state = 'queued' AND c.not_before <= at AND c.expires_at > at AND NOT s.held
+				OR c.state = 'claimed' AND c.lease_until <= at AND c.expires_at > at AND NOT s.held
+				OR c.state = 'unknown' AND coalesce(c.lease_until, '-infinity') <= at)
+			AND coalesce(c.retry_at, '-infinity') <= at
+		ORDER BY c.not_before, c.command_id
+		LIMIT greatest(coalesce(claim_commands.max_commands, 0), 0)
+		FOR UPDATE OF c SKIP LOCKED
+	), claimed AS (
+		UPDATE submeter.command c
+		SET state = CASE c.state WHEN 'unknown' THEN 'unknown' ELSE 'claimed' END, claimed_by = claim_commands.poller,
+			lease_until = at + interval '30 s', attempts = c.attempts + 1
+		FROM due d
+		WHERE c.site_id = d.site_id AND c.command_id = d.command_id
+		RETURNING c.site_id, c.command_id, c.meter_id, c.action, c.state, c.close_mode, c.not_before, c.expires_at
+	)
+	SELECT c.site_id, c.command_id, c.meter_id, m.gateway_id, c.action,
+		CASE c.state WHEN 'unknown' THEN 'verify' ELSE 'switch' END, c.close_mode,
+		CASE c.state WHEN 'unknown' THEN 30000 ELSE (extract(epoch FROM c.expires_at - at) * 1000)::bigint END
+	FROM claimed c
+	JOIN submeter.meter m ON m.site_id = c.site_id AND m.meter_id = c.meter_id
+	ORDER BY c.not_before, c.command_id;
+END
+$$;
+COMMENT ON FUNCTION submeter.claim_commands(text, int) IS
+'Gives a poller up to max_commands due commands for 30 s: step switch (carry it out) or verify (only read the breaker: an earlier attempt''s outcome is unknown). Nothing in a copied database (55000) nor while a whole site has just come back.';
+
+CREATE FUNCTION submeter.open_refusal(site_id int, meter_id bigint, cause text, at timestamptz) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	f record;
+BEGIN
+	SELECT m.protection, y.account_id, a.mode AS account_mode, t.notice_id, t.trip_due_at, p.credit_limit, p.policy_id,
+		p.max_switchings_per_day INTO f
+	FROM submeter.meter m
+	LEFT JOIN submeter.supply y ON y.site_id = m.site_id AND y.meter_id = m.meter_id AND y.during @> open_refusal.at
+	LEFT JOIN submeter.account a ON a.site_id = y.site_id AND a.account_id = y.account_id
+	LEFT JOIN submeter.account_state t ON t.site_id = y.site_id AND t.account_id = y.account_id
+	LEFT JOIN submeter.credit_policy p ON p.site_id = m.site_id AND p.policy_id = submeter.meter_policy(m.site_id, m.meter_id, open_refusal.at)
+	WHERE m.site_id = open_refusal.site_id AND m.meter_id = open_refusal.meter_id;
+	RETURN CASE
+		WHEN f.protection = 'life_safety' THEN 'life-safety supply'
+		WHEN NOT EXISTS (
+			SELECT FROM submeter.open_cause o
+			WHERE o.site_id = open_refusal.site_id AND o.meter_id = open_refusal.meter_id AND o.cause = open_refusal.cause)
+			THEN 'its cause is gone'
+		WHEN open_refusal.cause NOT IN ('arrears', 'schedule') THEN NULL
+		WHEN f.protection = 'protected' THEN 'protected supply'
+		WHEN submeter.in_no_trip_window(open_refusal.site_id, f.policy_id, open_refusal.at) THEN 'in a no-trip window'
+		WHEN submeter.switchings_left(open_refusal.site_id, open_refusal.meter_id, open_refusal.at) <= 0 THEN 'switched too often today'
+		WHEN open_refusal.cause = 'schedule' THEN NULL
+		WHEN f.account_id IS NULL OR f.account_mode = 'postpaid' THEN 'the meter feeds no prepaid account'
+		WHEN coalesce((
+			SELECT b.available >= -f.credit_limit FROM submeter.account_balances(open_refusal.site_id, open_refusal.at) b
+			WHERE b.account_id = f.account_id), true) THEN 'no longer in arrears'
+		WHEN EXISTS (
+			SELECT FROM submeter.payment_order o
+			WHERE o.site_id = open_refusal.site_id AND o.account_id = f.account_id AND o.state = 'open' AND o.expires_at > open_refusal.at)
+			THEN 'a payment is under way'
+		WHEN NOT EXISTS (SELECT FROM submeter.payment_channel c WHERE c.site_id = open_refusal.site_id AND c.works) THEN 'no way of paying works'
+		WHEN submeter.told_at(open_refusal.site_id, f.account_id, f.notice_id) IS NULL OR f.trip_due_at IS NULL THEN 'nobody was told'
+	END;
+END
+$$;
+COMMENT ON FUNCTION submeter.open_refusal(int, bigint, text, timestamptz) IS
+'Why an open must not be sent now, NULL when it may: the interlocks, checked once more just before the wire. Those of arrears also look at balance, payments, announcement, windows and switchings of the day.';
+
+CREATE FUNCTION submeter.close_refusal(site_id int, meter_id bigint) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT 'causes to stay open: ' || string_agg(o.cause, ', ' ORDER BY o.cause)
+	FROM submeter.open_cause o
+	WHERE o.site_id = close_refusal.site_id AND o.meter_id = close_refusal.meter_id
+$$;
+COMMENT ON FUNCTION submeter.close_refusal(int, bigint) IS 'Why a close must not be sent now: the causes left; NULL when there is none.';
+
+CREATE FUNCTION submeter.send_command(site_id int, command_id bigint, poller text) RETURNS TABLE(go boolean, reason text)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	at timestamptz := clock_timestamp();
+	found submeter.command%ROWTYPE;
+	refusal text;
+BEGIN
+	PERFORM submeter.authorize('poller', send_command.site_id);
+	PERFORM submeter.lock_command(send_command.site_id, send_command.command_id);
+	SELECT c.* INTO found FROM submeter.command c
+	WHERE c.site_id = send_command.site_id AND c.command_id = send_command.command_id;
+	IF found.state <> 'claimed' OR found.claimed_by IS DISTINCT FROM send_command.poller THEN
+		RETURN QUERY SELECT false, format('the command is %s and not yours', found.state);
+		RETURN;
+	END IF;
+	IF found.expires_at <= at THEN
+		PERFORM submeter.finish_command(found.site_id, found.command_id, 'expired', 'not sent in time', at);
+		RETURN QUERY SELECT false, 'expired'::text;
+		RETURN;
+	END IF;
+	refusal := CASE found.action WHEN 'open' THEN submeter.open_refusal(found.site_id, found.meter_id, found.cause, at)
+		ELSE submeter.close_refusal(found.site_id, found.meter_id) END;
+	IF refusal IS NOT NULL THEN
+		PERFORM submeter.finish_command(found.site_id, found.command_id, 'cancelled', refusal, at);
+		RETURN QUERY SELECT false, refusal;
+		RETURN;
+	END IF;
+	UPDATE submeter.command c
+	SET state = 'sent', sent_at = at, lease_until = at + interval '1 min' + interval '2 ms' * coalesce((
+		SELECT max(w.settle_ms) FROM submeter.meter m
+		JOIN submeter.meter_switch w ON w.model = m.model
+		WHERE m.site_id = c.site_id AND m.meter_id = c.meter_id), 0)
+	WHERE c.site_id = found.site_id AND c.command_id = found.command_id;
+	RETURN QUERY SELECT true, NULL::text;
+END
+$$;
+COMMENT ON FUNCTION submeter.send_command(int, bigint, text) IS
+'The last check before the wire: go = true means the command is on record as sent and may be written once; otherwise reason says why not, and the command is over. P0002 unknown command.';
+
+CREATE FUNCTION submeter.report_command(site_id int, command_id bigint, poller text, outcome text, relay_before text, relay_after text,
+	evidence jsonb, detail text) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	at timestamptz := clock_timestamp();
+	found submeter.command%ROWTYPE;
+	verdict text;
+BEGIN
+	PERFORM submeter.authorize('poller', report_command.site_id);
+	IF report_command.outcome IS NULL OR report_command.outcome NOT IN ('confirmed', 'failed', 'awaiting_key', 'unknown', 'returned')
+		OR report_command.relay_before NOT IN ('open', 'closed') OR report_command.relay_after NOT IN ('open', 'closed')
+	THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'the report of a command is malformed',
+			DETAIL = format('Outcome %s, relay before %s, after %s.', report_command.outcome, report_command.relay_before, report_command.relay_after),
+			HINT = 'Outcomes are confirmed, failed, awaiting_key, unknown, returned; a relay is open, closed or NULL.';
+	END IF;
+	PERFORM submeter.lock_command(report_command.site_id, report_command.command_id);
+	SELECT c.* INTO found FROM submeter.command c
+	WHERE c.site_id = report_command.site_id AND c.command_id = report_command.command_id;
+	-- A late report, or one of a poller that has lost the command, changes nothing.
+	IF NOT submeter.is_in_flight(found.state) OR found.claimed_by IS DISTINCT FROM report_command.poller THEN
+		RETURN found.state;
+	END IF;
+	verdict := submeter.command_verdict(found.action, found.state, report_command.outcome, report_command.relay_after, report_command.evidence);
+	UPDATE submeter.command c
+	SET state = CASE WHEN submeter.is_live(verdict) THEN verdict ELSE c.state END,
+		relay_before = coalesce(report_command.relay_before, c.relay_before), relay_after = coalesce(report_command.relay_after, c.relay_after),
+		evidence = CASE WHEN report_command.evidence IS NULL THEN c.evidence ELSE coalesce(c.evidence, '{}') || report_command.evidence END,
+		detail = coalesce(report_command.detail, c.detail), lease_until = NULL,
+		sent_at = CASE WHEN verdict = 'unknown' THEN coalesce(c.sent_at, at) ELSE c.sent_at END,
+		retry_at = CASE WHEN verdict IN ('queued', 'unknown') THEN at + interval '1 s' * least(power(2, least(c.attempts, 9)), 300) END
+	WHERE c.site_id = found.site_id AND c.command_id = found.command_id;
+	PERFORM submeter.note_relay(found.site_id, found.meter_id,
+		coalesce(report_command.relay_after, CASE WHEN verdict = 'confirmed' THEN CASE found.action WHEN 'open' THEN 'open' ELSE 'closed' END END), at);
+	IF NOT submeter.is_live(verdict) THEN
+		PERFORM submeter.finish_command(found.site_id, found.command_id, verdict, coalesce(report_command.detail, verdict), at);
+		PERFORM submeter.command_done(found.site_id, found.command_id, at);
+	END IF;
+	RETURN verdict;
+END
+$$;
+COMMENT ON FUNCTION submeter.report_command(int, bigint, text, text, text, text, jsonb, text) IS
+'What became of a command: confirmed, failed, awaiting_key, unknown (sent, not read back) or returned (nothing was sent); returns its state now. Late or foreign reports change nothing. 22023 malformed, P0002 unknown command.';
+
+CREATE FUNCTION submeter.command_verdict(action text, state text, outcome text, relay_after text, evidence jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT CASE
+		-- Believed only when the meter says so: in the wanted position, or with other evidence that is named.
+		WHEN command_verdict.outcome = 'confirmed' AND (command_verdict.relay_after = CASE command_verdict.action WHEN 'open' THEN 'open' ELSE 'closed' END
+				OR command_verdict.relay_after IS NULL AND command_verdict.evidence ->> 'kind' IS NOT NULL)
+			THEN 'confirmed'
+		WHEN command_verdict.outcome = 'failed' THEN 'failed'
+		WHEN command_verdict.outcome = 'awaiting_key' AND command_verdict.action = 'close' AND command_verdict.state = 'sent' THEN 'awaiting_key'
+		WHEN command_verdict.outcome = 'returned' AND command_verdict.state = 'claimed' THEN 'queued'
+		ELSE 'unknown' END
+$$;
+COMMENT ON FUNCTION submeter.command_verdict(text, text, text, text, jsonb) IS
+'The state a command takes after a report: a confirmation without evidence or against the relay read back is unknown, never a success; what was sent is never queued again.';
+
+CREATE FUNCTION submeter.note_relay(site_id int, meter_id bigint, relay text, at timestamptz) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+	INSERT INTO submeter.meter_state AS s (site_id, meter_id, relay, relay_at)
+	SELECT note_relay.site_id, note_relay.meter_id, note_relay.relay, note_relay.at
+	WHERE note_relay.relay IS NOT NULL
+	ON CONFLICT ON CONSTRAINT meter_state_pkey DO UPDATE SET relay = EXCLUDED.relay, relay_at = EXCLUDED.relay_at
+	WHERE s.relay_at IS NULL OR s.relay_at < EXCLUDED.relay_at
+$$;
+COMMENT ON FUNCTION submeter.note_relay(int, bigint, text, timestamptz) IS 'Keeps the position of a contact as it was read back, if that is newer than what is known.';
+
+CREATE FUNCTION submeter.command_done(site_id int, command_id bigint, at timestamptz) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	done submeter.command%ROWTYPE;
+BEGIN
+	SELECT c.* INTO done FROM submeter.command c
+	WHERE c.site_id = command_done.site_id AND c.command_id = command_done.command_id;
+	IF done.state = 'failed' THEN
+		PERFORM submeter.raise_alarm(done.site_id, 'command_failed', done.meter_id, NULL,
+			format('%s, command %s: %s', done.action, done.command_id, done.detail), command_done.at);
+		RETURN;
+	END IF;
+	PERFORM submeter.clear_alarm(done.site_id, 'command_failed', done.meter_id, NULL, command_done.at);
+	PERFORM submeter.clear_alarm(done.site_id, 'command_unknown', done.meter_id, NULL, command_done.at);
+	UPDATE submeter.open_cause o SET command_id = done.command_id
+	WHERE done.action = 'open' AND o.site_id = done.site_id AND o.meter_id = done.meter_id AND o.cause = done.cause;
+	PERFORM submeter.tell_switched(done.site_id, done.command_id, command_done.at);
+	-- Paid while the open was on the wire: it goes straight back.
+	IF done.action = 'open' THEN
+		PERFORM submeter.settle_causes(done.site_id, done.meter_id, command_done.at, 'no cause is left');
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION submeter.command_done(int, bigint, timestamptz) IS
+'What follows from a confirmed or failed command: alarms, notices, and a close at once when the cause of an open went away while it was on the wire.';
+
+CREATE FUNCTION submeter.claim_reads(poller text) RETURNS TABLE(site_id int, meter_id bigint)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	-- authorize: poller_sites() guards and limits.
+	sites int[] := submeter.poller_sites();
+	at timestamptz := clock_timestamp();
+BEGIN
+	RETURN QUERY
+	WITH due AS (
+		SELECT r.site_id, r.meter_id
+		FROM submeter.read_request r
+		WHERE r.site_id = ANY (sites) AND coalesce(r.claimed_at, '-infinity') < at - interval '30 s'
+			AND NOT EXISTS (
+				SELECT FROM submeter.meter_state s
+				WHERE s.site_id = r.site_id AND s.meter_id = r.meter_id AND s.received_at > r.requested_at)
+		ORDER BY r.requested_at
+		LIMIT 1000
+		FOR UPDATE SKIP LOCKED
+	)
+	UPDATE submeter.read_request r SET claimed_at = at
+	FROM due d
+	WHERE r.site_id = d.site_id AND r.meter_id = d.meter_id
+	RETURNING r.site_id, r.meter_id;
+END
+$$;
+COMMENT ON FUNCTION submeter.claim_reads(text) IS
+'Meters somebody waits for, to be read before the routine; each is given out again after 30 s until its reading came.';
+
+CREATE FUNCTION submeter.report_gateways(site_id int, gateways jsonb, at timestamptz) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	outage interval;
+	hold interval;
+	restart interval;
+BEGIN
+	SELECT p.return_hold, (SELECT min(q.outage_restart) FROM submeter.credit_policy q WHERE q.site_id = p.site_id) INTO hold, restart
+	FROM submeter.site s
+	JOIN submeter.credit_policy p ON p.site_id = s.site_id AND p.policy_id = s.default_policy_id
+	WHERE s.site_id = report_gateways.site_id;
+	-- How long the whole site has been gone: as long as the gateway that was seen last.
+	SELECT report_gateways.at - max(coalesce(g.offline_since, g.last_contact_at + 3 * g.poll_interval)) INTO outage
+	FROM submeter.gateway g
+	WHERE g.site_id = report_gateways.site_id AND g.enabled
+	HAVING bool_and(g.last_contact_at IS NOT NULL);
+	UPDATE submeter.gateway g
+	SET online = r.online,
+		requests = g.requests + greatest(coalesce(r.requests, 0), 0),
+		errors = g.errors + greatest(coalesce(r.errors, 0), 0),
+		round_ms = coalesce(r.round_ms, g.round_ms),
+		last_error = r.last_error,
+		last_contact_at = CASE WHEN r.online THEN report_gateways.at ELSE g.last_contact_at END,
+		offline_since = CASE WHEN r.online THEN NULL WHEN r.online IS FALSE THEN coalesce(g.offline_since, report_gateways.at) ELSE g.offline_since END,
+		recovered_at = CASE WHEN r.online AND report_gateways.at - coalesce(g.offline_since, g.last_contact_at + 3 * g.poll_interval) >= restart
+			THEN report_gateways.at ELSE g.recovered_at END
+	FROM jsonb_to_recordset(coalesce(report_gateways.gateways, '[]'))
+		AS r(gateway_id bigint, online boolean, requests bigint, errors bigint, round_ms int, last_error text)
+	WHERE g.site_id = report_gateways.site_id AND g.gateway_id = r.gateway_id;
+	IF outage >= greatest(hold, interval '1 min') AND jsonb_path_exists(coalesce(report_gateways.gateways, '[]'), '$[*] ? (@.online == true)') THEN
+		UPDATE submeter.site s SET recovered_at = report_gateways.at
+		WHERE s.site_id = report_gateways.site_id;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION submeter.report_gateways(int, jsonb, timestamptz) IS
+'Keeps the health of gateways: counters, since when one is gone, when one came back from an outage long enough to start lead times anew, and when the whole site came back.';
+
+CREATE FUNCTION submeter.report_field(site_id int, gateways jsonb, meters jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	at timestamptz := clock_timestamp();
+BEGIN
+	PERFORM submeter.authorize('poller', report_field.site_id);
+	IF coalesce(jsonb_typeof(report_field.gateways), 'array') <> 'array' OR coalesce(jsonb_typeof(report_field.meters), 'array') <> 'array' THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'gateways and meters must be JSON arrays of objects',
+			HINT = 'For example [{"gateway_id":1,"online":true,"requests":12,"errors":0,"round_ms":35,"last_error":null}].';
+	END IF;
+	PERFORM submeter.report_gateways(report_field.site_id, report_field.gateways, at);
+	INSERT INTO submeter.meter_state AS s (site_id, meter_id, online, failures, last_error, last_contact_at)
+	SELECT m.site_id, m.meter_id, r.online, coalesce(r.failures, 0), r.last_error, CASE WHEN r.online THEN at END
+	FROM jsonb_to_recordset(coalesce(report_field.meters, '[]')) AS r(meter_id bigint, online boolean, failures int, last_error text)
+	JOIN submeter.meter m ON m.site_id = report_field.site_id AND m.meter_id = r.meter_id
+	ORDER BY m.meter_id
+	ON CONFLICT ON CONSTRAINT meter_state_pkey DO UPDATE
+	SET online = EXCLUDED.online, failures = EXCLUDED.failures, last_error = EXCLUDED.last_error,
+		last_contact_at = coalesce(EXCLUDED.last_contact_at, s.last_contact_at);
+END
+$$;
+COMMENT ON FUNCTION submeter.report_field(int, jsonb, jsonb) IS
+'How the field fares: per gateway online, requests and errors since the last report, round_ms, last_error; per meter online, failures in a row, last_error. Unknown ids are skipped. 22023 when malformed.';
+
+GRANT EXECUTE ON FUNCTION submeter.poller_gateways(), submeter.poller_meters(), submeter.poller_models(), submeter.poller_points(),
+	submeter.poller_switches(), submeter.claim_commands(text, int), submeter.send_command(int, bigint, text),
+	submeter.report_command(int, bigint, text, text, text, text, jsonb, text), submeter.claim_reads(text),
+	submeter.report_field(int, jsonb, jsonb) TO submeter_poller;
