@@ -13,10 +13,7 @@
 #include "utils/guc.h"
 
 #include "notice.h"
-#if __has_include("worker.h")
 #include "worker.h"
-#define HAVE_WORKER
-#endif
 
 PG_MODULE_MAGIC;
 
@@ -46,9 +43,7 @@ _PG_init(void)
 {
 	module_init();
 	notice_init();
-#ifdef HAVE_WORKER
 	worker_init();
-#endif
 
 	MarkGUCPrefixReserved("submeter");
 }

@@ -219,8 +219,8 @@ AS $$
 		WHEN account_state = 'closed' THEN 'none closed'
 		WHEN account_mode = 'postpaid' THEN CASE WHEN has_cause THEN 'reconnect postpaid' ELSE 'none postpaid' END
 		-- Money is there: back on, or off the way to being cut.
-		WHEN has_cause AND available >= reconnect_balance THEN 'reconnect paid'
 		WHEN has_cause AND available >= -credit_limit AND NOT any_open THEN 'reconnect paid_in_time'
+		WHEN has_cause AND available >= reconnect_balance THEN 'reconnect paid'
 		WHEN has_cause AND available >= -credit_limit THEN 'wait below_reconnect'
 		WHEN available >= -credit_limit THEN CASE
 			WHEN threshold < coalesce(warned_below, 'infinity') THEN 'warn low_balance'

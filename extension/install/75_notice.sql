@@ -108,7 +108,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT jsonb_build_object('site', s.name, 'tenant', t.name, 'account', a.code,
 			'currency', CASE WHEN notice_facts.locale = 'zh' AND s.currency = 'CNY' THEN '元' ELSE s.currency END,
-			'unit', coalesce(u.units, a.code))
+			'unit', coalesce(u.units, a.code), 'at', to_char(notice_facts.as_of AT TIME ZONE s.time_zone, 'YYYY-MM-DD HH24:MI'))
+		|| CASE WHEN notice_facts.facts ? 'available' THEN '{}' ELSE (
+			SELECT jsonb_build_object('available', round(b.available, 2)::text)
+			FROM submeter.account_balances(notice_facts.site_id, notice_facts.as_of) b
+			WHERE b.account_id = notice_facts.account_id) END
 		|| coalesce((
 			SELECT jsonb_object_agg(f.key, CASE
 				WHEN f.key IN ('due_at', 'at') THEN to_jsonb(to_char((f.value #>> '{}')::timestamptz AT TIME ZONE s.time_zone, 'YYYY-MM-DD HH24:MI'))
@@ -131,7 +135,7 @@ AS $$
 	WHERE s.site_id = notice_facts.site_id
 $$;
 COMMENT ON FUNCTION submeter.notice_facts(int, bigint, text, jsonb, timestamptz) IS
-'What a text may mention of an account: names, units, and the given facts with money to 2 places and times (due_at, at) local to the site.';
+'What a text may mention of an account: names, units, the available balance, and the given facts with money to 2 places and times (due_at, at) local to the site.';
 
 CREATE FUNCTION submeter.queue_notice(site_id int, account_id bigint, kind text, dedupe_base text, facts jsonb, as_of timestamptz, urgent boolean DEFAULT false)
 RETURNS bigint
@@ -148,6 +152,8 @@ BEGIN
 		queue_notice.dedupe_base || ':' || c.contact_id::text, queue_notice.urgent, queue_notice.as_of, queue_notice.as_of
 	FROM submeter.account a
 	JOIN submeter.site s ON s.site_id = a.site_id
+	-- A policy that only observes is not heard by any tenant.
+	JOIN submeter.credit_policy p ON p.site_id = a.site_id AND p.policy_id = coalesce(a.policy_id, s.default_policy_id) AND p.mode <> 'observe'
 	JOIN submeter.contact c ON c.site_id = a.site_id AND c.tenant_id = a.tenant_id
 	CROSS JOIN LATERAL (SELECT coalesce(c.locale, s.locale) AS locale) l
 	CROSS JOIN LATERAL submeter.notice_facts(a.site_id, a.account_id, l.locale, queue_notice.facts, queue_notice.as_of) f(facts)
@@ -167,7 +173,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.queue_notice(int, bigint, text, text, jsonb, timestamptz, boolean) IS
-'Puts one message per contact of the account''s tenant into the outbox, each in the contact''s language and for its first channel; the same dedupe_base again adds nothing. facts: money as numbers, times as due_at and at. Returns the first notice_id, NULL when there is nobody to tell.';
+'Puts one message per contact of the account''s tenant into the outbox, each in the contact''s language and for its first channel; the same dedupe_base again adds nothing. facts: money as numbers, times as due_at and at. Returns the first notice_id, NULL when there is nobody to tell or the policy only observes.';
 
 CREATE FUNCTION submeter.next_channel(channels text[]) RETURNS text
 LANGUAGE sql STABLE

@@ -1,0 +1,57 @@
+/*
+ * db.c - SPI with kept plans. Each statement is a constant text with its own static plan, prepared at
+ * first use in a backend; what it returns must be what its caller expects.
+ */
+#include "module.h"
+
+#include "db.h"
+
+static void
+plan_prepare(SPIPlanPtr *plan, const char *sql, int n_args, const Oid *types)
+{
+	SPIPlanPtr made;
+
+	if (*plan != NULL)
+		return;
+	made = SPI_prepare(sql, n_args, (Oid *) types);
+	if (made == NULL || SPI_keepplan(made) != 0)
+		elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
+	*plan = made;
+}
+
+/*
+ * Runs a statement; its rows are in SPI_tuptable until the next one.
+ */
+void
+db_execute(SPIPlanPtr *plan, const char *sql, int n_args, const Oid *types, Datum *values,
+		   const char *nulls, int expected)
+{
+	int result;
+
+	plan_prepare(plan, sql, n_args, types);
+	result = SPI_execute_plan(*plan, values, nulls, false, 0);
+	if (result != expected)
+		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), sql);
+}
+
+/*
+ * Opens a cursor on a query, for results that are streamed.
+ */
+Portal
+db_open(SPIPlanPtr *plan, const char *sql, int n_args, const Oid *types, Datum *values,
+		const char *nulls)
+{
+	plan_prepare(plan, sql, n_args, types);
+	return SPI_cursor_open(NULL, *plan, values, nulls, false);
+}
+
+/*
+ * A bigint or timestamptz column of the current result.
+ */
+int64
+db_int64(HeapTuple tuple, int column, bool *isnull)
+{
+	Datum value = SPI_getbinval(tuple, SPI_tuptable->tupdesc, column, isnull);
+
+	return *isnull ? 0 : DatumGetInt64(value);
+}

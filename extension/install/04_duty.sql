@@ -1,0 +1,138 @@
+-- Room: duties. What has to happen again and again, for the workers, for pg_cron and for tests.
+
+CREATE TABLE submeter.duty (
+	duty text PRIMARY KEY,
+	every interval NOT NULL,
+	ordinal int NOT NULL UNIQUE,
+	description text NOT NULL
+);
+COMMENT ON TABLE submeter.duty IS 'Reference rows of the extension: the duties of each site, how often the workers look at them, and their order in run_duties().';
+COMMENT ON COLUMN submeter.duty.duty IS 'name of the duty';
+COMMENT ON COLUMN submeter.duty.every IS 'least time between two runs by a worker';
+COMMENT ON COLUMN submeter.duty.ordinal IS 'order in run_duties()';
+COMMENT ON COLUMN submeter.duty.description IS 'what it does';
+
+INSERT INTO submeter.duty (duty, every, ordinal, description) VALUES
+	('partitions', '1 hour', 1, 'partitions of reading for the coming months'),
+	('settle', '500 ms', 2, 'readings to usage and charge'),
+	('post', '1 minute', 3, 'charges into the ledger, once a local day'),
+	('alarms', '10 s', 4, 'timed alarm rules'),
+	('switching', '1 s', 5, 'expiry of commands, relays nobody switched, commands without an answer'),
+	('policy', '2 s', 6, 'balances to decisions, notices and commands'),
+	('notices', '1 s', 7, 'delivery of notices');
+
+CREATE FUNCTION submeter.post_duty(site_id int, as_of timestamptz) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	zone text := (SELECT s.time_zone FROM submeter.site s WHERE s.site_id = post_duty.site_id);
+	last_day date;
+BEGIN
+	SELECT (max(t.effective_at) AT TIME ZONE zone)::date INTO last_day
+	FROM submeter.transfer t
+	WHERE t.site_id = post_duty.site_id AND t.kind = 'charge';
+	IF last_day >= (post_duty.as_of AT TIME ZONE zone)::date THEN
+		RETURN 0;
+	END IF;
+	RETURN submeter.post_charges(post_duty.site_id, post_duty.as_of);
+END
+$$;
+COMMENT ON FUNCTION submeter.post_duty(int, timestamptz) IS
+'Posts charges when none were posted on the local day of as_of yet, so that a tenant sees one deduction a day.';
+
+CREATE FUNCTION submeter.run_duty(site_id int, duty text, as_of timestamptz) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	began timestamptz := clock_timestamp();
+	outcome bigint;
+BEGIN
+	PERFORM submeter.guard();
+	PERFORM set_config('submeter.duty', run_duty.duty, true);
+	CASE run_duty.duty
+		WHEN 'partitions' THEN outcome := submeter.extend_partitions(run_duty.as_of);
+		WHEN 'settle' THEN outcome := submeter.settle(run_duty.site_id, run_duty.as_of);
+		WHEN 'post' THEN outcome := submeter.post_duty(run_duty.site_id, run_duty.as_of);
+		WHEN 'alarms' THEN outcome := submeter.evaluate_alarms(run_duty.site_id, run_duty.as_of);
+		WHEN 'switching' THEN outcome := submeter.switch_duty(run_duty.site_id, run_duty.as_of);
+		WHEN 'policy' THEN outcome := submeter.apply_policy(run_duty.site_id, run_duty.as_of);
+		WHEN 'notices' THEN outcome := submeter.deliver_notices(run_duty.site_id, run_duty.as_of);
+		ELSE
+			RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('there is no duty %s', run_duty.duty),
+				HINT = 'SELECT duty FROM submeter.duty lists them.';
+	END CASE;
+	PERFORM set_config('submeter.duty', '', true);
+	UPDATE submeter.duty_state d
+	SET last_at = run_duty.as_of, last_ms = extract(epoch FROM clock_timestamp() - began) * 1000, done = d.done + 1,
+		failures = 0, error = NULL, next_at = began + x.every
+	FROM submeter.duty x
+	WHERE d.site_id = run_duty.site_id AND d.duty = run_duty.duty AND x.duty = d.duty;
+	RETURN outcome;
+END
+$$;
+COMMENT ON FUNCTION submeter.run_duty(int, text, timestamptz) IS
+'Runs one duty of one site as of a time and notes the success in duty_state; its caller''s transaction is the unit of work.';
+
+CREATE FUNCTION submeter.duty_failed(site_id int, duty text, sqlstate text, message text) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+	UPDATE submeter.duty_state d
+	SET failures = d.failures + 1, failed_at = clock_timestamp(), error = duty_failed.sqlstate || ': ' || duty_failed.message,
+		next_at = clock_timestamp() + least(interval '1 s' * power(2, least(d.failures, 20)), interval '10 minutes')
+	WHERE d.site_id = duty_failed.site_id AND d.duty = duty_failed.duty
+$$;
+COMMENT ON FUNCTION submeter.duty_failed(int, text, text, text) IS
+'Notes that a duty failed and when to try again: after 1 s, 2 s, 4 s … up to 10 minutes.';
+
+CREATE FUNCTION submeter.run_duties(as_of timestamptz DEFAULT now()) RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	item record;
+	state text;
+	message text;
+	failed int := 0;
+BEGIN
+	PERFORM submeter.guard();
+	IF run_duties.as_of IS NULL OR NOT isfinite(run_duties.as_of) THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'run_duties needs a point in time',
+			HINT = 'Leave as_of out to run them as of now.';
+	END IF;
+	FOR item IN
+		SELECT d.site_id, d.duty FROM submeter.duty_state d
+		JOIN submeter.duty x ON x.duty = d.duty
+		WHERE d.site_id = ANY (submeter.my_sites())
+		ORDER BY d.site_id, x.ordinal
+	LOOP
+		PERFORM submeter.authorize('run_duties', item.site_id);
+		BEGIN
+			-- A worker that has the duty in hand does it; nobody waits for it.
+			PERFORM FROM submeter.duty_state d WHERE d.site_id = item.site_id AND d.duty = item.duty FOR NO KEY UPDATE SKIP LOCKED;
+			IF FOUND THEN
+				PERFORM submeter.run_duty(item.site_id, item.duty, run_duties.as_of);
+			END IF;
+		EXCEPTION WHEN OTHERS THEN
+			-- One failing site or duty never stops the others.
+			GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
+			PERFORM set_config('submeter.duty', '', true);
+			PERFORM submeter.duty_failed(item.site_id, item.duty, state, message);
+			failed := failed + 1;
+		END;
+	END LOOP;
+	RETURN failed;
+END
+$$;
+COMMENT ON FUNCTION submeter.run_duties(timestamptz) IS
+'Runs every duty of all the caller''s sites once, in the foreground, as of a time: for pg_cron and tests, with or without workers. Returns how many failed; what failed is in duty_state.';
+
+CREATE FUNCTION submeter.is_awake() RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT submeter.storage_version() = (SELECT max(s.version) FROM submeter.storage_step s) AND submeter.is_adopted()
+$$;
+COMMENT ON FUNCTION submeter.is_awake() IS 'Whether duties run in this database: its storage matches the code and it is no copy.';

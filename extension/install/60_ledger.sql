@@ -1,0 +1,417 @@
+-- Room: ledger. Money only moves here: append-only double entry with the caller's idempotency key.
+-- Lock order: ledger accounts of tenants by ledger_account_id; nothing else is locked by a movement.
+
+CREATE FUNCTION submeter.require_amount(amount numeric, signed boolean DEFAULT false) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF require_amount.amount IS NULL OR require_amount.amount IN ('NaN', 'Infinity', '-Infinity')
+		OR require_amount.amount = 0 OR require_amount.amount < 0 AND NOT require_amount.signed
+	THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s is not an amount to post', coalesce(require_amount.amount::text, 'NULL')),
+			DETAIL = CASE WHEN require_amount.signed THEN 'An adjustment is a number other than zero.' ELSE 'An amount is greater than zero.' END,
+			HINT = 'Pass the amount in the currency of the site.';
+	END IF;
+	IF scale(trim_scale(require_amount.amount)) > 2 OR abs(require_amount.amount) >= 1000000000 THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s is not an amount to post', require_amount.amount),
+			DETAIL = 'Money is posted with at most 2 decimals, and below one thousand million.',
+			HINT = 'Round it first; submeter never rounds what a person paid.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION submeter.require_amount(numeric, boolean) IS
+'Refuses (22023) NULL, NaN, zero, negative (unless signed), more than 2 decimals and absurd amounts.';
+
+CREATE FUNCTION submeter.system_ledger_account(site_id int, code text, kind text) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	found_id bigint;
+BEGIN
+	SELECT a.ledger_account_id INTO found_id FROM submeter.ledger_account a
+	WHERE a.site_id = system_ledger_account.site_id AND a.code = system_ledger_account.code;
+	IF found_id IS NULL THEN
+		INSERT INTO submeter.ledger_account (site_id, code, kind)
+		VALUES (system_ledger_account.site_id, system_ledger_account.code, system_ledger_account.kind)
+		ON CONFLICT DO NOTHING;
+		SELECT a.ledger_account_id INTO found_id FROM submeter.ledger_account a
+		WHERE a.site_id = system_ledger_account.site_id AND a.code = system_ledger_account.code;
+	END IF;
+	RETURN found_id;
+END
+$$;
+COMMENT ON FUNCTION submeter.system_ledger_account(int, text, text) IS 'The site''s own ledger account with this code; made when missing.';
+
+CREATE FUNCTION submeter.lock_account(site_id int, account_id bigint) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	ledger_id bigint;
+	account_state text;
+BEGIN
+	SELECT l.ledger_account_id, a.state INTO ledger_id, account_state
+	FROM submeter.ledger_account l
+	JOIN submeter.account a ON a.site_id = l.site_id AND a.account_id = l.account_id
+	WHERE l.site_id = lock_account.site_id AND l.account_id = lock_account.account_id
+	FOR NO KEY UPDATE OF l;
+	IF ledger_id IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'P0002',
+			MESSAGE = format('site %s has no account %s', lock_account.site_id, coalesce(lock_account.account_id::text, 'NULL')),
+			HINT = 'SELECT account_id, code FROM submeter.account lists the accounts.';
+	END IF;
+	IF account_state <> 'open' THEN
+		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('account %s is closed', lock_account.account_id),
+			HINT = 'Book it on the tenant''s open account.';
+	END IF;
+	RETURN ledger_id;
+END
+$$;
+COMMENT ON FUNCTION submeter.lock_account(int, bigint) IS
+'Locks the ledger account of an open tenant account and returns its number; P0002 for unknown, 55000 for closed accounts.';
+
+CREATE FUNCTION submeter.known_movement(site_id int, idempotency_key text, account_id bigint, kind text, method text, signed_amount numeric)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	first submeter.transfer;
+BEGIN
+	PERFORM submeter.require_text('idempotency_key', known_movement.idempotency_key);
+	SELECT t.* INTO first FROM submeter.transfer t
+	WHERE t.site_id = known_movement.site_id AND t.idempotency_key = known_movement.idempotency_key AND t.leg = 1;
+	IF NOT FOUND THEN
+		RETURN NULL;
+	END IF;
+	IF (first.account_id, first.kind, first.amount) IS DISTINCT FROM (known_movement.account_id, known_movement.kind, abs(known_movement.signed_amount))
+		OR first.method IS DISTINCT FROM known_movement.method
+		OR (SELECT l.account_id IS NOT NULL FROM submeter.ledger_account l
+			WHERE l.site_id = first.site_id AND l.ledger_account_id = first.credit_id) IS DISTINCT FROM (known_movement.signed_amount > 0)
+	THEN
+		RAISE EXCEPTION USING ERRCODE = '23505',
+			MESSAGE = format('idempotency key "%s" was used for another movement', known_movement.idempotency_key),
+			DETAIL = format('Movement %s: %s of %s for account %s%s.', first.transfer_id, first.kind, first.amount, first.account_id,
+				coalesce(' by ' || first.method, '')),
+			HINT = 'Use a new key for a new movement; repeat a call with exactly its first arguments.';
+	END IF;
+	RETURN first.transfer_id;
+END
+$$;
+COMMENT ON FUNCTION submeter.known_movement(int, text, bigint, text, text, numeric) IS
+'The movement already made under a key by the same call; NULL when the key is new; 23505 when the key stands for something else.';
+
+CREATE FUNCTION submeter.post_movement(site_id int, account_id bigint, signed_amount numeric, kind text, counter_id bigint,
+	idempotency_key text, effective_at timestamptz, method text DEFAULT NULL, note text DEFAULT NULL,
+	reverses_id bigint DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	ledger_id bigint;
+	movement bigint := nextval('submeter.transfer_id_seq');
+BEGIN
+	UPDATE submeter.ledger_account l SET total = l.total + post_movement.signed_amount
+	WHERE l.site_id = post_movement.site_id AND l.account_id = post_movement.account_id
+	RETURNING l.ledger_account_id INTO STRICT ledger_id;
+	INSERT INTO submeter.transfer (site_id, transfer_id, debit_id, credit_id, amount, kind, account_id, method, note, reverses_id,
+		idempotency_key, effective_at, created_by)
+	VALUES (post_movement.site_id, movement,
+		CASE WHEN post_movement.signed_amount > 0 THEN post_movement.counter_id ELSE ledger_id END,
+		CASE WHEN post_movement.signed_amount > 0 THEN ledger_id ELSE post_movement.counter_id END,
+		abs(post_movement.signed_amount), post_movement.kind, post_movement.account_id, post_movement.method, post_movement.note,
+		post_movement.reverses_id, post_movement.idempotency_key, post_movement.effective_at, (submeter.me()).login);
+	RETURN movement;
+END
+$$;
+COMMENT ON FUNCTION submeter.post_movement(int, bigint, numeric, text, bigint, text, timestamptz, text, text, bigint) IS
+'Writes one movement between a tenant account (positive: credited) and a ledger account of the site; the account is locked by the caller.';
+
+CREATE FUNCTION submeter.recharge(site_id int, account_id bigint, amount numeric, method text, idempotency_key text,
+	note text DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	movement bigint;
+BEGIN
+	PERFORM submeter.authorize('recharge', recharge.site_id);
+	PERFORM submeter.require_amount(recharge.amount);
+	IF recharge.method IS NULL OR recharge.method !~ '^[a-z][a-z0-9_]{0,31}$' THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s is not a method of payment', coalesce(recharge.method, 'NULL')),
+			HINT = 'Use a short lower-case word such as cash, bank or erp.';
+	END IF;
+	-- The lock comes first: the same key in two sessions meets here, and the second finds what the first did.
+	PERFORM submeter.lock_account(recharge.site_id, recharge.account_id);
+	movement := submeter.known_movement(recharge.site_id, recharge.idempotency_key, recharge.account_id, 'recharge',
+		recharge.method, recharge.amount);
+	IF movement IS NOT NULL THEN
+		RETURN movement;
+	END IF;
+	movement := submeter.post_movement(recharge.site_id, recharge.account_id, recharge.amount, 'recharge',
+		submeter.system_ledger_account(recharge.site_id, 'clearing:' || recharge.method, 'clearing'),
+		recharge.idempotency_key, clock_timestamp(), recharge.method, recharge.note);
+	PERFORM submeter.recharge_follow(recharge.site_id, recharge.account_id, recharge.amount, movement, clock_timestamp());
+	RETURN movement;
+END
+$$;
+COMMENT ON FUNCTION submeter.recharge(int, bigint, numeric, text, text, text) IS
+'Credits money a tenant paid (currency of the site, at most 2 decimals) and returns the movement; a repeated key with the same account, amount and method returns the first one. 22023 bad amount or method, 23505 key used otherwise, P0002 unknown, 55000 closed account.';
+
+CREATE FUNCTION submeter.recharge_follow(site_id int, account_id bigint, amount numeric, movement bigint, as_of timestamptz) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM submeter.queue_notice(recharge_follow.site_id, recharge_follow.account_id, 'recharge_received',
+		'recharge:' || recharge_follow.movement::text, jsonb_build_object('amount', recharge_follow.amount),
+		recharge_follow.as_of, false);
+	-- The policy looks at the account at once: a tenant is waiting.
+	UPDATE submeter.duty_state d SET next_at = '-infinity'
+	WHERE d.site_id = recharge_follow.site_id AND d.duty = 'policy' AND d.next_at > recharge_follow.as_of
+		AND d.duty = (SELECT x.duty FROM submeter.duty_state x
+			WHERE x.site_id = d.site_id AND x.duty = 'policy' FOR NO KEY UPDATE SKIP LOCKED);
+END
+$$;
+COMMENT ON FUNCTION submeter.recharge_follow(int, bigint, numeric, bigint, timestamptz) IS
+'After a recharge: tells the tenant and lets the policy run at once.';
+
+CREATE FUNCTION submeter.adjust(site_id int, account_id bigint, amount numeric, reason text, idempotency_key text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	movement bigint;
+BEGIN
+	PERFORM submeter.authorize('adjust', adjust.site_id);
+	PERFORM submeter.require_amount(adjust.amount, true);
+	PERFORM submeter.require_text('reason', adjust.reason);
+	PERFORM submeter.lock_account(adjust.site_id, adjust.account_id);
+	movement := submeter.known_movement(adjust.site_id, adjust.idempotency_key, adjust.account_id, 'adjustment', NULL, adjust.amount);
+	IF movement IS NOT NULL THEN
+		RETURN movement;
+	END IF;
+	PERFORM submeter.require_approval('adjust', adjust.site_id,
+		jsonb_build_object('account_id', adjust.account_id, 'amount', adjust.amount));
+	RETURN submeter.post_movement(adjust.site_id, adjust.account_id, adjust.amount, 'adjustment',
+		submeter.system_ledger_account(adjust.site_id, 'adjustment', 'adjustment'), adjust.idempotency_key, clock_timestamp(),
+		NULL, adjust.reason);
+END
+$$;
+COMMENT ON FUNCTION submeter.adjust(int, bigint, numeric, text, text) IS
+'Credits (positive) or debits (negative) an account with a reason and returns the movement; idempotent by key like recharge. Passes the approval hook with {account_id, amount}.';
+
+CREATE FUNCTION submeter.reverse_movement(site_id int, transfer_id bigint, reason text, idempotency_key text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	original submeter.transfer;
+	tenant_credited boolean;
+	movement bigint;
+BEGIN
+	PERFORM submeter.authorize('reverse_movement', reverse_movement.site_id);
+	PERFORM submeter.require_text('reason', reverse_movement.reason);
+	SELECT t.* INTO original FROM submeter.transfer t
+	WHERE t.site_id = reverse_movement.site_id AND t.transfer_id = reverse_movement.transfer_id AND t.leg = 1;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('site %s has no movement %s', reverse_movement.site_id,
+			coalesce(reverse_movement.transfer_id::text, 'NULL')), HINT = 'SELECT transfer_id, kind, amount FROM submeter.transfer lists them.';
+	END IF;
+	IF original.kind NOT IN ('recharge', 'adjustment') OR original.method IN ('alipay', 'wechat') THEN
+		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('a %s is not reversed', original.kind),
+			DETAIL = 'Charges and providers'' payments stay as they are.', HINT = 'Use adjust(), or a refund for a provider''s payment.';
+	END IF;
+	PERFORM submeter.lock_account(reverse_movement.site_id, original.account_id);
+	SELECT l.account_id IS NOT NULL INTO tenant_credited FROM submeter.ledger_account l
+	WHERE l.site_id = original.site_id AND l.ledger_account_id = original.credit_id;
+	movement := submeter.known_movement(reverse_movement.site_id, reverse_movement.idempotency_key, original.account_id, 'reversal',
+		original.method, CASE WHEN tenant_credited THEN -original.amount ELSE original.amount END);
+	IF movement IS NOT NULL THEN
+		RETURN movement;
+	END IF;
+	IF EXISTS (SELECT FROM submeter.transfer t WHERE t.site_id = original.site_id AND t.reverses_id = original.transfer_id) THEN
+		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('movement %s is reversed already', original.transfer_id),
+			HINT = 'A movement is reversed once; post a new one instead.';
+	END IF;
+	PERFORM submeter.require_approval('reverse_movement', reverse_movement.site_id,
+		jsonb_build_object('transfer_id', reverse_movement.transfer_id));
+	RETURN submeter.post_movement(original.site_id, original.account_id,
+		CASE WHEN tenant_credited THEN -original.amount ELSE original.amount END, 'reversal',
+		CASE WHEN tenant_credited THEN original.debit_id ELSE original.credit_id END,
+		reverse_movement.idempotency_key, clock_timestamp(), original.method, reverse_movement.reason, original.transfer_id);
+END
+$$;
+COMMENT ON FUNCTION submeter.reverse_movement(int, bigint, text, text) IS
+'Takes back a recharge or an adjustment by an opposite movement that names it. 55000 for charges, providers'' payments and what is reversed already. Passes the approval hook with {transfer_id}.';
+
+CREATE FUNCTION submeter.post_charges(site_id int, as_of timestamptz DEFAULT now()) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	revenue bigint;
+	posted bigint;
+BEGIN
+	PERFORM submeter.authorize('post_charges', post_charges.site_id);
+	IF post_charges.as_of IS NULL OR NOT isfinite(post_charges.as_of) THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'post_charges needs a point in time',
+			HINT = 'Leave as_of out to post up to now.';
+	END IF;
+	revenue := submeter.system_ledger_account(post_charges.site_id, 'revenue', 'revenue');
+	-- Not while settle is rating them; the same lock makes two posting runs take turns.
+	PERFORM FROM submeter.duty_state d WHERE d.site_id = post_charges.site_id AND d.duty = 'settle' FOR NO KEY UPDATE;
+	-- Accounts in the order of the ledger, as every movement locks them.
+	PERFORM FROM submeter.ledger_account l
+	WHERE l.site_id = post_charges.site_id AND l.account_id IN (
+		SELECT c.account_id FROM submeter.charge c WHERE c.site_id = post_charges.site_id AND c.rounded <> c.posted)
+	ORDER BY l.ledger_account_id FOR NO KEY UPDATE;
+	WITH due AS MATERIALIZED (
+		SELECT c.account_id, c.tariff_id, c.cycle_start, c.rounded - c.posted AS difference, c.rounded, l.ledger_account_id,
+			nextval('submeter.transfer_id_seq') AS transfer_id
+		FROM submeter.charge c
+		JOIN submeter.ledger_account l ON l.site_id = c.site_id AND l.account_id = c.account_id
+		WHERE c.site_id = post_charges.site_id AND c.rounded <> c.posted
+	), moved AS (
+		INSERT INTO submeter.transfer (site_id, transfer_id, debit_id, credit_id, amount, kind, account_id, tariff_id, cycle_start,
+			idempotency_key, effective_at, created_by)
+		SELECT post_charges.site_id, d.transfer_id,
+			CASE WHEN d.difference > 0 THEN d.ledger_account_id ELSE revenue END,
+			CASE WHEN d.difference > 0 THEN revenue ELSE d.ledger_account_id END,
+			abs(d.difference), 'charge', d.account_id, d.tariff_id, d.cycle_start,
+			'charge:' || d.transfer_id::text, post_charges.as_of, (submeter.me()).login
+		FROM due d
+	), totals AS (
+		UPDATE submeter.ledger_account l SET total = l.total - s.difference
+		FROM (SELECT d.ledger_account_id, sum(d.difference) AS difference FROM due d GROUP BY d.ledger_account_id) s
+		WHERE l.site_id = post_charges.site_id AND l.ledger_account_id = s.ledger_account_id
+	)
+	UPDATE submeter.charge c SET posted = d.rounded
+	FROM due d
+	WHERE c.site_id = post_charges.site_id AND c.account_id = d.account_id AND c.tariff_id = d.tariff_id AND c.cycle_start = d.cycle_start;
+	GET DIAGNOSTICS posted = ROW_COUNT;
+	RETURN posted;
+END
+$$;
+COMMENT ON FUNCTION submeter.post_charges(int, timestamptz) IS
+'Posts what is charged and not yet in the ledger: one movement per account, tariff and cycle with the difference of its rounded amount. A second run posts nothing. Returns the number of movements. The duty runs it once a local day.';
+
+CREATE FUNCTION submeter.account_balances(site_id int, as_of timestamptz DEFAULT now())
+RETURNS TABLE (account_id bigint, posted numeric, accrued numeric, available numeric)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT l.account_id, l.total, coalesce(c.accrued, 0), l.total - coalesce(c.accrued, 0)
+	FROM submeter.ledger_account l
+	LEFT JOIN (
+		SELECT c.account_id, sum(c.rounded - c.posted) AS accrued
+		FROM submeter.charge c
+		WHERE c.site_id = account_balances.site_id AND c.rounded <> c.posted
+		GROUP BY c.account_id) c ON c.account_id = l.account_id
+	WHERE l.site_id = account_balances.site_id AND l.account_id IS NOT NULL
+$$;
+COMMENT ON FUNCTION submeter.account_balances(int, timestamptz) IS
+'Posted, accrued (charged and not yet posted) and available balance of every account of a site now.';
+
+CREATE FUNCTION submeter.balance(site_id int, account_id bigint, as_of timestamptz DEFAULT now()) RETURNS numeric
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	posted numeric;
+	charged numeric;
+	charged_posted numeric;
+BEGIN
+	PERFORM submeter.authorize('balance', balance.site_id);
+	IF NOT EXISTS (
+		SELECT FROM submeter.account a
+		WHERE a.site_id = balance.site_id AND a.account_id = balance.account_id
+			AND (NOT pg_has_role((submeter.me()).role, 'submeter_tenant', 'member') OR submeter.is_internal()
+				OR a.account_id = ANY (submeter.my_accounts())))
+	THEN
+		RAISE EXCEPTION USING ERRCODE = 'P0002',
+			MESSAGE = format('site %s has no account %s', balance.site_id, coalesce(balance.account_id::text, 'NULL')),
+			HINT = 'SELECT account_id, code FROM submeter.account lists the accounts.';
+	END IF;
+	IF balance.as_of >= now() THEN
+		RETURN (SELECT l.total - coalesce((
+				SELECT sum(c.rounded - c.posted) FROM submeter.charge c
+				WHERE c.site_id = l.site_id AND c.account_id = l.account_id AND c.rounded <> c.posted), 0)
+			FROM submeter.ledger_account l
+			WHERE l.site_id = balance.site_id AND l.account_id = balance.account_id);
+	END IF;
+	SELECT coalesce(sum(CASE WHEN t.credit_id = l.ledger_account_id THEN t.amount ELSE -t.amount END), 0),
+		coalesce(sum(CASE WHEN t.kind <> 'charge' THEN 0 WHEN t.debit_id = l.ledger_account_id THEN t.amount ELSE -t.amount END), 0)
+	INTO posted, charged_posted
+	FROM submeter.ledger_account l
+	JOIN submeter.transfer t ON t.site_id = l.site_id AND t.account_id = l.account_id AND t.posted_at <= balance.as_of
+	WHERE l.site_id = balance.site_id AND l.account_id = balance.account_id;
+	SELECT coalesce(sum(r.rounded), 0) INTO charged
+	FROM submeter.rebuild_charges(balance.site_id, balance.account_id, balance.as_of) r;
+	RETURN posted - (charged - charged_posted);
+END
+$$;
+COMMENT ON FUNCTION submeter.balance(int, bigint, timestamptz) IS
+'Available balance of an account, now or as it was known at any past instant: movements posted and readings received by then. P0002 for an unknown account or another tenant''s.';
+
+CREATE FUNCTION submeter.verify_ledger(site_id int, since timestamptz DEFAULT NULL)
+RETURNS TABLE (problem text, account_id bigint, transfer_id bigint, expected numeric, found numeric)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM submeter.authorize('verify_ledger', verify_ledger.site_id);
+	RETURN QUERY
+	WITH leg AS (
+		SELECT t.debit_id AS ledger_account_id, -t.amount AS amount FROM submeter.transfer t WHERE t.site_id = verify_ledger.site_id
+		UNION ALL
+		SELECT t.credit_id, t.amount FROM submeter.transfer t WHERE t.site_id = verify_ledger.site_id
+	), summed AS (
+		SELECT x.ledger_account_id, sum(x.amount) AS amount FROM leg x GROUP BY x.ledger_account_id
+	)
+	SELECT 'trial balance is not zero', NULL::bigint, NULL::bigint, 0::numeric, sum(s.amount) FROM summed s HAVING sum(s.amount) <> 0
+	UNION ALL
+	SELECT 'total of the account differs from its movements', l.account_id, NULL, coalesce(s.amount, 0), l.total
+	FROM submeter.ledger_account l LEFT JOIN summed s ON s.ledger_account_id = l.ledger_account_id
+	WHERE l.site_id = verify_ledger.site_id AND l.kind = 'tenant' AND l.total <> coalesce(s.amount, 0)
+	UNION ALL
+	SELECT 'movement names an account that is no side of it', t.account_id, t.transfer_id, NULL, t.amount
+	FROM submeter.transfer t
+	WHERE t.site_id = verify_ledger.site_id AND (verify_ledger.since IS NULL OR t.posted_at >= verify_ledger.since)
+		AND NOT EXISTS (SELECT FROM submeter.ledger_account l
+			WHERE l.site_id = t.site_id AND l.account_id = t.account_id AND l.ledger_account_id IN (t.debit_id, t.credit_id));
+
+	RETURN QUERY
+	SELECT 'charge movements differ from charge.posted', coalesce(c.account_id, t.account_id), NULL::bigint,
+		coalesce(c.posted, 0), coalesce(t.amount, 0)
+	FROM (SELECT * FROM submeter.charge x WHERE x.site_id = verify_ledger.site_id) c
+	FULL JOIN (
+		SELECT x.account_id, x.tariff_id, x.cycle_start, sum(CASE WHEN l.account_id IS NOT NULL THEN x.amount ELSE -x.amount END) AS amount
+		FROM submeter.transfer x
+		JOIN submeter.ledger_account l ON l.site_id = x.site_id AND l.ledger_account_id = x.debit_id
+		WHERE x.site_id = verify_ledger.site_id AND x.kind = 'charge'
+		GROUP BY x.account_id, x.tariff_id, x.cycle_start) t
+		ON t.account_id = c.account_id AND t.tariff_id = c.tariff_id AND t.cycle_start = c.cycle_start
+	WHERE coalesce(c.posted, 0) <> coalesce(t.amount, 0);
+
+	-- Charges of meters with something new lag behind the facts; what is settled must rebuild to the same.
+	RETURN QUERY
+	SELECT 'charge does not rebuild to the same amount', coalesce(c.account_id, r.account_id), NULL::bigint,
+		coalesce(r.amount, 0), coalesce(c.amount, 0)
+	FROM (SELECT * FROM submeter.charge x WHERE x.site_id = verify_ledger.site_id) c
+	FULL JOIN submeter.rebuild_charges(verify_ledger.site_id) r
+		ON r.account_id = c.account_id AND r.tariff_id = c.tariff_id AND r.cycle_start = c.cycle_start
+	WHERE (coalesce(c.amount, 0) <> coalesce(r.amount, 0) OR coalesce(c.rounded, 0) <> coalesce(r.rounded, 0)
+			OR coalesce(c.energy_wh, 0) <> coalesce(r.energy_wh, 0))
+		AND NOT EXISTS (
+			SELECT FROM submeter.supply s
+			JOIN submeter.meter_dirty d ON d.site_id = s.site_id AND d.meter_id = s.meter_id
+			LEFT JOIN submeter.meter_settled e ON e.site_id = s.site_id AND e.meter_id = s.meter_id
+			WHERE s.site_id = verify_ledger.site_id AND s.account_id = coalesce(c.account_id, r.account_id)
+				AND d.seq > coalesce(e.seq, 0));
+END
+$$;
+COMMENT ON FUNCTION submeter.verify_ledger(int, timestamptz) IS
+'No rows means: the trial balance is zero, totals equal their movements, charge movements equal charge.posted, and all charges rebuild from the readings to the same amounts. since limits the checks of single movements.';
