@@ -1,0 +1,428 @@
+/*
+ * control.c - the conversation with the database about the plan, commands and reads
+ *
+ * Its connection is not the one readings go through, so that a command never waits behind a batch.
+ * The database wakes us with a notification; every five seconds we look anyway. Whatever a
+ * connection that went away may have missed is asked for again on the next one.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control.h"
+#include "log.h"
+
+#define CONTROL_LOOK_US (5 * US_PER_S)
+#define CONTROL_PLAN_RETRY_US (5 * US_PER_S)
+#define CONTROL_COMMANDS 100
+
+struct SmControl
+{
+	SmLoop *loop;
+	SmField *field;
+	SmDb *db;
+	SmReport *report;
+	SmTimer look;
+	SmTimer plan_retry;
+	char *name;
+	bool claims; /* false: the plan is all we want */
+	SmControlEvents events;
+	bool loading;
+	bool load_again;
+	bool claiming;
+	bool claim_again;
+	bool reading;
+	bool read_again;
+	bool stopping;
+	char last_error[256];  /* so that the same one is told once */
+	SmCommand *unreported; /* over, and the database does not know yet */
+	int reporting;
+};
+
+static const char control_greeting[] =
+	"SET search_path = ''; SET statement_timeout = '30s';"
+	" SET application_name = 'submeter-poller'; SET client_min_messages = warning;"
+	" LISTEN submeter_poller";
+static const char control_claim_sql[] =
+	"SELECT site_id, command_id, meter_id, action, step, close_mode, expires_in_ms"
+	" FROM submeter.claim_commands($1, $2::pg_catalog.int4)";
+static const char control_reads_sql[] = "SELECT site_id, meter_id FROM submeter.claim_reads($1)";
+static const char control_send_sql[] =
+	"SELECT go, reason FROM submeter.send_command($1::pg_catalog.int4, $2::pg_catalog.int8, $3)";
+static const char control_report_sql[] =
+	"SELECT submeter.report_command($1::pg_catalog.int4, $2::pg_catalog.int8, $3, $4, $5, $6,"
+	" $7::pg_catalog.jsonb, $8)";
+
+static void control_up(void *context);
+static void control_down(void *context, const char *message);
+static void control_notified(void *context, const char *payload);
+static void control_look(void *context);
+static void control_claim(SmControl *control);
+static void control_claim_reads(SmControl *control);
+static void control_send_report(SmControl *control, SmCommand *command);
+
+static void
+control_plan_retry(void *context)
+{
+	control_reload(context);
+}
+
+/* Makes a conversation that is not yet begun; freed by control_free(). */
+SmControl *
+control_create(SmLoop *loop, const char *conninfo, const char *name, bool claims,
+			   const SmControlEvents *events)
+{
+	SmControl *control = base_alloc(sizeof(SmControl));
+	SmDbEvents db_events = {control, control_up, control_down, control_notified};
+
+	control->loop = loop;
+	control->name = base_copy(name);
+	control->claims = claims;
+	control->events = *events;
+	control->db = db_create(loop, "control", conninfo, control_greeting, &db_events);
+	control->look.fire = control_look;
+	control->look.context = control;
+	control->plan_retry.fire = control_plan_retry;
+	control->plan_retry.context = control;
+	return control;
+}
+
+/* Begins to connect; plans are applied to this field. */
+void
+control_start(SmControl *control, SmField *field)
+{
+	control->field = field;
+	control->report = report_create(control->loop, field, control->db);
+	db_start(control->db);
+}
+
+void
+control_free(SmControl *control)
+{
+	if (control->report != NULL)
+		report_free(control->report);
+	loop_cancel(control->loop, &control->look);
+	loop_cancel(control->loop, &control->plan_retry);
+	db_free(control->db);
+	while (control->unreported != NULL)
+	{
+		SmCommand *command = control->unreported;
+
+		control->unreported = command->next;
+		command_free(command);
+	}
+	free(control->name);
+	free(control);
+}
+
+/* Logs why a request failed, once for the same reason. */
+static void
+control_complain(SmControl *control, const char *what, const SmDbReply *reply)
+{
+	char text[256];
+
+	if (reply->lost)
+		return;
+	snprintf(text, sizeof(text), "%s: %s (%s)", what, reply->message, reply->sqlstate);
+	if (strcmp(text, control->last_error) == 0)
+		return;
+	snprintf(control->last_error, sizeof(control->last_error), "%s", text);
+	log_error("%s", text);
+}
+
+/* The plan came: use it, or keep the old one. */
+static void
+control_planned(void *context, const SmDbReply *reply)
+{
+	SmControl *control = context;
+	const char *why = reply->message;
+	SmPlan *plan = reply->ok ? plan_parse(reply->results, reply->count, &why) : NULL;
+
+	control->loading = false;
+	if (plan == NULL)
+	{
+		if (reply->ok)
+			log_error("could not use the plan: %s", why);
+		else
+			control_complain(control, "could not load the plan", reply);
+		if (!reply->lost)
+			loop_set(control->loop, &control->plan_retry,
+					 base_now_us() + base_jitter_us(CONTROL_PLAN_RETRY_US));
+		control->events.failed(control->events.context, why);
+		return;
+	}
+	control->last_error[0] = '\0';
+	if (!control->stopping)
+	{
+		field_apply(control->field, plan);
+		control->events.planned(control->events.context);
+		control_claim(control);
+		control_claim_reads(control);
+	}
+	else
+		plan_free(plan);
+	if (control->load_again)
+		control_reload(control);
+}
+
+/* Asks for the plan; the old one holds until the new one has come. */
+void
+control_reload(SmControl *control)
+{
+	loop_cancel(control->loop, &control->plan_retry);
+	control->load_again = control->loading;
+	if (!control->loading && !control->stopping)
+		control->loading = db_send(control->db, plan_sql, 0, NULL, control_planned, control);
+}
+
+static void
+control_up(void *context)
+{
+	SmControl *control = context;
+	SmCommand *waiting = control->unreported;
+
+	control->unreported = NULL;
+	while (waiting != NULL)
+	{
+		SmCommand *command = waiting;
+
+		waiting = command->next;
+		control_send_report(control, command);
+	}
+	report_reset(control->report);
+	control_reload(control);
+	loop_set(control->loop, &control->look, base_now_us() + CONTROL_LOOK_US);
+}
+
+static void
+control_down(void *context, const char *message)
+{
+	SmControl *control = context;
+
+	loop_cancel(control->loop, &control->look);
+	loop_cancel(control->loop, &control->plan_retry);
+	control->events.failed(control->events.context, message);
+}
+
+static void
+control_notified(void *context, const char *payload)
+{
+	SmControl *control = context;
+
+	if (strcmp(payload, "plan") == 0)
+		control_reload(control);
+	else if (strcmp(payload, "command") == 0)
+		control_claim(control);
+	else if (strcmp(payload, "read") == 0)
+		control_claim_reads(control);
+}
+
+/* The safety net under the notifications. */
+static void
+control_look(void *context)
+{
+	SmControl *control = context;
+
+	control_claim(control);
+	control_claim_reads(control);
+	loop_set(control->loop, &control->look, base_now_us() + CONTROL_LOOK_US);
+}
+
+/* Starts the commands that were given to us. */
+static void
+control_claimed(void *context, const SmDbReply *reply)
+{
+	SmControl *control = context;
+	bool full = false;
+	int row;
+
+	control->claiming = false;
+	if (!reply->ok)
+		control_complain(control, "could not ask for commands", reply);
+	else
+	{
+		PGresult *result = reply->results[0];
+
+		full = PQntuples(result) == CONTROL_COMMANDS;
+		for (row = 0; row < PQntuples(result); row++)
+		{
+			SmClaim claim = {0};
+
+			claim.site_id = atoi(PQgetvalue(result, row, 0));
+			claim.command_id = atoll(PQgetvalue(result, row, 1));
+			claim.meter_id = atoll(PQgetvalue(result, row, 2));
+			claim.close = strcmp(PQgetvalue(result, row, 3), "close") == 0;
+			claim.verify = strcmp(PQgetvalue(result, row, 4), "switch") != 0;
+			claim.local_key = strcmp(PQgetvalue(result, row, 5), "local_key") == 0;
+			claim.expires_in_ms = atoll(PQgetvalue(result, row, 6));
+			command_start(control->field, &claim);
+		}
+	}
+	if (full || control->claim_again)
+		control_claim(control);
+}
+
+/* Asks for commands. Without a plan nothing could be done with them. */
+static void
+control_claim(SmControl *control)
+{
+	char most[16];
+	const char *values[2];
+
+	control->claim_again = control->claiming;
+	if (control->claiming || !control->claims || control->stopping || control->field->plan == NULL)
+		return;
+	snprintf(most, sizeof(most), "%d", CONTROL_COMMANDS);
+	values[0] = control->name;
+	values[1] = most;
+	control->claiming =
+		db_send(control->db, control_claim_sql, 2, values, control_claimed, control);
+}
+
+static void
+control_reads_claimed(void *context, const SmDbReply *reply)
+{
+	SmControl *control = context;
+	int row;
+
+	control->reading = false;
+	if (!reply->ok)
+		control_complain(control, "could not ask who waits for a reading", reply);
+	else
+	{
+		for (row = 0; row < PQntuples(reply->results[0]); row++)
+			field_read_soon(control->field, atoi(PQgetvalue(reply->results[0], row, 0)),
+							atoll(PQgetvalue(reply->results[0], row, 1)));
+	}
+	if (control->read_again)
+		control_claim_reads(control);
+}
+
+/* Asks which meters somebody waits for. */
+static void
+control_claim_reads(SmControl *control)
+{
+	const char *values[1];
+
+	control->read_again = control->reading;
+	if (control->reading || !control->claims || control->stopping || control->field->plan == NULL)
+		return;
+	values[0] = control->name;
+	control->reading =
+		db_send(control->db, control_reads_sql, 1, values, control_reads_claimed, control);
+}
+
+/* The database has spoken on a command. */
+static void
+control_asked(void *context, const SmDbReply *reply)
+{
+	SmCommand *command = context;
+	bool row = reply->ok && reply->count == 1 && PQntuples(reply->results[0]) == 1;
+	bool go = row && strcmp(PQgetvalue(reply->results[0], 0, 0), "t") == 0;
+
+	command_go(command, go,
+			   row                         ? PQgetvalue(reply->results[0], 0, 1)
+			   : reply->message[0] != '\0' ? reply->message
+										   : "the database gave no answer");
+}
+
+/* Asks the database for the last word on a command. */
+void
+control_ask(SmControl *control, SmCommand *command)
+{
+	char site[16];
+	char id[24];
+	const char *values[3] = {site, id, control->name};
+
+	snprintf(site, sizeof(site), "%d", command->site_id);
+	snprintf(id, sizeof(id), "%" PRId64, command->command_id);
+	if (!db_send(control->db, control_send_sql, 3, values, control_asked, command))
+		command_go(command, false, "the database is away");
+}
+
+/* A report and who sent it. */
+typedef struct SmReported
+{
+	SmControl *control;
+	SmCommand *command;
+} SmReported;
+
+/* A command's outcome is known to the database, or has to wait for it. */
+static void
+control_reported(void *context, const SmDbReply *reply)
+{
+	SmReported *reported = context;
+	SmControl *control = reported->control;
+	SmCommand *command = reported->command;
+
+	free(reported);
+	control->reporting--;
+	if (reply->lost)
+	{
+		command->next = control->unreported;
+		control->unreported = command;
+		return;
+	}
+	if (!reply->ok)
+		log_error("command %d/%lld: the database refuses its outcome: %s (%s)", command->site_id,
+				  (long long) command->command_id, reply->message, reply->sqlstate);
+	command_free(command);
+	control_claim(control);
+}
+
+static void
+control_send_report(SmControl *control, SmCommand *command)
+{
+	SmReported *reported = base_alloc(sizeof(SmReported));
+	SmText evidence = {0};
+	char site[16];
+	char id[24];
+	const char *values[8];
+
+	*reported = (SmReported){control, command};
+	snprintf(site, sizeof(site), "%d", command->site_id);
+	snprintf(id, sizeof(id), "%" PRId64, command->command_id);
+	evidence_add_json(&evidence, command);
+	values[0] = site;
+	values[1] = id;
+	values[2] = control->name;
+	values[3] = command->outcome;
+	values[4] = point_relay_name(evidence_position(command, &command->before));
+	values[5] = point_relay_name(
+		evidence_position(command, command->after.known ? &command->after : &command->before));
+	values[6] = evidence.data;
+	values[7] = command->detail;
+	if (command->written && !command->after.known)
+		values[5] = NULL;
+	control->reporting++;
+	if (!db_send(control->db, control_report_sql, 8, values, control_reported, reported))
+	{
+		SmDbReply lost = {.lost = true};
+
+		control_reported(reported, &lost);
+	}
+	text_free(&evidence);
+}
+
+/* Tells the database how a command ended. The command becomes ours. */
+void
+control_report(SmControl *control, SmCommand *command)
+{
+	control_send_report(control, command);
+}
+
+/* Asks for nothing more; reports still go out. */
+void
+control_stop(SmControl *control)
+{
+	control->stopping = true;
+	report_send(control->report);
+}
+
+/* Whether nothing is left to tell, or nobody is there to hear it. */
+bool
+control_is_quiet(const SmControl *control)
+{
+	return control->reporting == 0 && (!db_is_up(control->db) || db_is_idle(control->db));
+}

@@ -1,0 +1,32 @@
+/*
+ * control.h - the conversation with the database about the plan, commands and reads
+ */
+#ifndef CONTROL_H
+#define CONTROL_H
+
+#include "command.h"
+#include "db.h"
+#include "report.h"
+
+struct SmControl;
+typedef struct SmControl SmControl;
+
+/* What the rest of the program wants to know of it. */
+typedef struct SmControlEvents
+{
+	void *context;
+	void (*planned)(void *context);                     /* a plan was applied */
+	void (*failed)(void *context, const char *message); /* no plan could be had */
+} SmControlEvents;
+
+extern SmControl *control_create(SmLoop *loop, const char *conninfo, const char *name, bool claims,
+								 const SmControlEvents *events);
+extern void control_start(SmControl *control, SmField *field);
+extern void control_free(SmControl *control);
+extern void control_reload(SmControl *control);
+extern void control_ask(SmControl *control, SmCommand *command);
+extern void control_report(SmControl *control, SmCommand *command);
+extern void control_stop(SmControl *control);
+extern bool control_is_quiet(const SmControl *control);
+
+#endif

@@ -1,0 +1,224 @@
+/*
+ * diagnose.c - commands for a person at a meter cabinet
+ *
+ * They need no database and run one question at a time, so libmodbus does the talking: a second
+ * implementation beside our own, which helps to tell whose mistake it is when a meter is odd.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <modbus.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base.h"
+#include "diagnose.h"
+#include "mbap.h"
+#include "plan.h"
+
+#define DIAGNOSE_EXIT_USAGE 2
+
+typedef struct SmDiagnoseRead
+{
+	char *host;
+	char *port;
+	int64_t unit;
+	int64_t function;
+	int64_t address;
+	int64_t count;
+	int64_t timeout_ms;
+} SmDiagnoseRead;
+
+/* Whether the command line begins with a command of this file. */
+bool
+diagnose_wants(int count, char **arguments)
+{
+	return count > 1 && (strcmp(arguments[1], "read") == 0 || strcmp(arguments[1], "decode") == 0);
+}
+
+static int
+diagnose_usage(const char *text)
+{
+	fprintf(stderr, "submeter-poller: %s\nTry \"submeter-poller --help\".\n", text);
+	return DIAGNOSE_EXIT_USAGE;
+}
+
+/* Parses the options of "read"; NULL when they are good, else what is wrong. */
+static const char *
+diagnose_parse_read(SmDiagnoseRead *read, int count, char **arguments)
+{
+	static const struct option known[] = {{"address", required_argument, NULL, 'a'},
+										  {"unit", required_argument, NULL, 'u'},
+										  {"function", required_argument, NULL, 'f'},
+										  {"register", required_argument, NULL, 'r'},
+										  {"count", required_argument, NULL, 'c'},
+										  {"timeout-ms", required_argument, NULL, 't'},
+										  {NULL, 0, NULL, 0}};
+	int option;
+
+	while ((option = getopt_long(count, arguments, "", known, NULL)) != -1)
+	{
+		if (option == 'a' && !plan_split_address(optarg, &read->host, &read->port))
+			return "--address is not host:port";
+		if (option == 'u' && !base_parse_int(optarg, 0, 255, &read->unit))
+			return "--unit is not 0 to 255";
+		if (option == 'f' && !base_parse_int(optarg, 1, 4, &read->function))
+			return "--function is not 1 to 4";
+		if (option == 'r' && !base_parse_int(optarg, 0, 65535, &read->address))
+			return "--register is not 0 to 65535";
+		if (option == 'c' && !base_parse_int(optarg, 1, MBAP_READ_MAX, &read->count))
+			return "--count is not 1 to 125";
+		if (option == 't' && !base_parse_int(optarg, 1, 60000, &read->timeout_ms))
+			return "--timeout-ms is not 1 to 60000";
+		if (option == '?')
+			return "an option is not understood";
+	}
+	if (read->host == NULL || read->unit < 0 || read->address < 0)
+		return "read needs --address, --unit and --register";
+	if (read->address + read->count > 65536)
+		return "the registers go beyond 65535";
+	return NULL;
+}
+
+/* Reads with libmodbus into words, bits as 0 and 1; the number read, or -1. */
+static int
+diagnose_ask(modbus_t *bus, const SmDiagnoseRead *read, uint16_t *words)
+{
+	uint8_t bits[MBAP_READ_MAX];
+	int address = (int) read->address;
+	int count = (int) read->count;
+	int got;
+	int i;
+
+	switch (read->function)
+	{
+		case 3:
+			return modbus_read_registers(bus, address, count, words);
+		case 4:
+			return modbus_read_input_registers(bus, address, count, words);
+		case 1:
+			got = modbus_read_bits(bus, address, count, bits);
+			break;
+		default:
+			got = modbus_read_input_bits(bus, address, count, bits);
+	}
+	for (i = 0; i < got; i++)
+		words[i] = bits[i];
+	return got;
+}
+
+static int
+diagnose_talk(const SmDiagnoseRead *read)
+{
+	modbus_t *bus = modbus_new_tcp_pi(read->host, read->port);
+	uint16_t words[MBAP_READ_MAX];
+	int got = -1;
+	int i;
+
+	if (bus == NULL || modbus_set_slave(bus, (int) read->unit) != 0 ||
+		modbus_set_response_timeout(bus, (uint32_t) (read->timeout_ms / 1000),
+									(uint32_t) (read->timeout_ms % 1000) * 1000) != 0)
+		fprintf(stderr, "submeter-poller: %s\n", modbus_strerror(errno));
+	else if (modbus_connect(bus) != 0)
+		fprintf(stderr, "submeter-poller: could not connect to %s:%s: %s\n", read->host, read->port,
+				modbus_strerror(errno));
+	else
+	{
+		got = diagnose_ask(bus, read, words);
+		if (got < 0)
+			fprintf(stderr, "submeter-poller: unit %d: %s\n", (int) read->unit,
+					modbus_strerror(errno));
+		modbus_close(bus);
+	}
+	modbus_free(bus);
+	for (i = 0; i < got; i++)
+		printf("%5d  0x%04X  0x%04X  %5u  %6d\n", (int) read->address + i, (int) read->address + i,
+			   words[i], words[i], (int16_t) words[i]);
+	return got < 0 ? 1 : 0;
+}
+
+static int
+diagnose_read(int count, char **arguments)
+{
+	SmDiagnoseRead read = {NULL, NULL, -1, 3, -1, 1, 1000};
+	const char *wrong = diagnose_parse_read(&read, count, arguments);
+	int status = wrong != NULL ? diagnose_usage(wrong) : diagnose_talk(&read);
+
+	free(read.host);
+	free(read.port);
+	return status;
+}
+
+/* Reads hexadecimal digits, spaces and colons allowed between bytes; the number, or -1. */
+static int
+diagnose_parse_hex(const char *text, uint8_t *bytes, int most)
+{
+	int count = 0;
+	unsigned value;
+	int used;
+
+	while (*(text += strspn(text, " :\t\n")) != '\0')
+	{
+		if (count == most || strspn(text, "0123456789abcdefABCDEF") < 2 ||
+			sscanf(text, "%2x%n", &value, &used) != 1)
+			return -1;
+		bytes[count++] = (uint8_t) value;
+		text += used;
+	}
+	return count;
+}
+
+static void
+diagnose_explain(const SmFrame *frame)
+{
+	int function = frame->pdu[0] & 0x7F;
+	int i;
+
+	printf("transaction %u, unit %u, function %d\n", frame->transaction, frame->unit, function);
+	if ((frame->pdu[0] & 0x80) != 0)
+		printf("%s\n", mbap_exception_text(frame->pdu[1]));
+	else if (function <= 4 && frame->length == 2 + frame->pdu[1])
+	{
+		printf("answer to a read, or a write of that shape: %d bytes\n", frame->pdu[1]);
+		for (i = 0; function >= 3 && i + 1 < frame->pdu[1]; i += 2)
+			printf("  word %d: %d\n", i / 2, frame->pdu[2 + i] << 8 | frame->pdu[3 + i]);
+	}
+	else if (frame->length >= 5)
+		printf("address %d, %s %d\n", frame->pdu[1] << 8 | frame->pdu[2],
+			   function == 5 || function == 6 ? "value" : "count",
+			   frame->pdu[3] << 8 | frame->pdu[4]);
+}
+
+static int
+diagnose_decode(int count, char **arguments)
+{
+	uint8_t bytes[4 * MBAP_ADU_MAX];
+	SmFrame frame;
+	SmFrameState state = FRAME_WHOLE;
+	int used = 0;
+	int length;
+
+	if (count != 4 || strcmp(arguments[2], "modbus-tcp") != 0)
+		return diagnose_usage("decode needs \"modbus-tcp\" and hexadecimal bytes");
+	length = diagnose_parse_hex(arguments[3], bytes, (int) sizeof(bytes));
+	if (length < 1)
+		return diagnose_usage("these are not hexadecimal bytes");
+	while (used < length && (state = mbap_take(bytes + used, length - used, &frame)) == FRAME_WHOLE)
+	{
+		diagnose_explain(&frame);
+		used += frame.taken;
+	}
+	if (state == FRAME_WHOLE)
+		return 0;
+	puts(state == FRAME_PARTIAL ? "the frame is not complete" : "this is no Modbus TCP");
+	return 1;
+}
+
+/* Runs a command of this file; returns the exit status. */
+int
+diagnose_main(int count, char **arguments)
+{
+	if (strcmp(arguments[1], "read") == 0)
+		return diagnose_read(count - 1, arguments + 1);
+	return diagnose_decode(count, arguments);
+}

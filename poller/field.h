@@ -1,0 +1,199 @@
+/*
+ * field.h - the running field: buses, their meters, and the commands under way
+ *
+ * All of it belongs to the loop's thread. A bus owns its meters; a command points at a bus and at
+ * a meter and loses both when a new plan does not have them any more.
+ */
+#ifndef FIELD_H
+#define FIELD_H
+
+#include "loop.h"
+#include "mbap.h"
+#include "plan.h"
+#include "reading.h"
+
+#define FIELD_ERROR 112
+#define BUS_INPUT (2 * MBAP_ADU_MAX)
+
+struct SmBus;
+struct SmField;
+struct SmCommand;
+
+/* How a question ended. */
+typedef enum SmAnswerKind
+{
+	ANSWER_GOOD,
+	ANSWER_EXCEPTION,
+	ANSWER_TIMEOUT,
+	ANSWER_WRONG,  /* something came that is not an answer to this */
+	ANSWER_BROKEN, /* the connection went away */
+	ANSWER_UNSENT  /* nothing of the question left this machine */
+} SmAnswerKind;
+
+typedef struct SmAnswer
+{
+	SmAnswerKind kind;
+	int exception;
+	const char *text; /* what went wrong */
+	const SmFrame *frame;
+	int64_t wall_ms;
+} SmAnswer;
+
+/* A question for a bus and who wants the answer; done is called exactly once. */
+typedef struct SmExchange
+{
+	SmRequest request;
+	int turnaround_ms;
+	bool is_command;
+	void (*done)(void *context, const SmRequest *request, const SmAnswer *answer);
+	void *context;
+} SmExchange;
+
+typedef struct SmMeter
+{
+	int site_id;
+	int64_t meter_id;
+	int unit;
+	struct SmBus *bus;
+	const SmModel *model;
+	SmBlock *blocks; /* the model's, or its own when the meter refused some */
+	int block_count;
+	bool own_blocks;
+	bool kept;         /* while a plan is applied: it is in the new one */
+	bool urgent;       /* somebody waits for a reading */
+	bool dirty;        /* its state is to be reported */
+	int8_t online;     /* 1, 0, or -1: not known yet */
+	int8_t tries_left; /* with --once */
+	int failures;      /* in a row */
+	unsigned round;
+	int64_t due_us;
+	int64_t tried_us;
+	int64_t ask_again_us; /* when refused registers are asked for again; 0 = none are refused */
+	int64_t last_ms;      /* stamp of its last reading */
+	char error[FIELD_ERROR];
+} SmMeter;
+
+typedef enum SmBusState
+{
+	BUS_DOWN,
+	BUS_RESOLVING,
+	BUS_CONNECTING,
+	BUS_READY,
+	BUS_WAITING
+} SmBusState;
+
+typedef struct SmBus
+{
+	struct SmField *field;
+	int site_id;
+	int64_t gateway_id;
+	char *host;
+	char *port;
+	int timeout_ms;
+	int gap_ms;
+	int64_t interval_us;
+	SmMeter **meters;
+	int meter_count;
+	bool kept;
+
+	/* the wire: bus.c */
+	SmBusState state;
+	SmWatch watch;
+	SmTimer timer;
+	int fd;
+	void *lookup;
+	uint16_t transaction;
+	bool answered; /* since the connection stands */
+	int silent;    /* timeouts in a row */
+	int failures;  /* connections in a row that came to nothing */
+	int64_t retry_us;
+	int64_t quiet_us; /* no question before this */
+	int input_length;
+	uint8_t input[BUS_INPUT];
+	SmExchange exchange;
+
+	/* the routine: round.c */
+	SmMeter *reading;
+	int block;
+	SmValues values;
+	int64_t values_ms;
+	unsigned round;
+	int round_count;
+	int64_t round_started_us;
+
+	struct SmCommand *commands;
+
+	/* what is reported: report.c */
+	int8_t online;
+	bool dirty;
+	int64_t requests;
+	int64_t errors;
+	int64_t round_ms;
+	int64_t reported_us;
+	char error[FIELD_ERROR];
+} SmBus;
+
+/* A gateway or meter that is not run, with the reason, to be reported once. */
+typedef struct SmLeftOut
+{
+	int site_id;
+	bool is_gateway;
+	int64_t id;
+	bool told;
+	char *text;
+} SmLeftOut;
+
+/* What the field needs of the rest of the program. */
+typedef struct SmFieldHooks
+{
+	void *context;
+	void (*reading)(void *context, const SmReading *reading, bool urgent);
+	int (*slowness)(void *context); /* interval times this; 0 = no routine reads at all */
+	void (*ask)(void *context, struct SmCommand *command);
+	void (*report)(void *context, struct SmCommand *command);
+	void (*changed)(void *context); /* somebody should look whether all is done */
+} SmFieldHooks;
+
+typedef struct SmField
+{
+	SmLoop *loop;
+	SmFieldHooks hooks;
+	SmPlan *plan;
+	SmBus **buses; /* by site and id */
+	int bus_count;
+	SmMeter **meters; /* by site and id */
+	int meter_count;
+	SmLeftOut *left_out;
+	int left_out_count;
+	int64_t floor_ms; /* no stamp before this: the latest one of an earlier run */
+	bool once;
+	bool stopping;
+} SmField;
+
+extern SmField *field_create(SmLoop *loop, const SmFieldHooks *hooks, bool once, int64_t floor_ms);
+extern void field_free(SmField *field);
+extern void field_apply(SmField *field, SmPlan *plan);
+extern SmMeter *field_find_meter(const SmField *field, int site_id, int64_t meter_id);
+extern void field_read_soon(SmField *field, int site_id, int64_t meter_id);
+extern void field_ask_refused_again(SmField *field);
+extern void field_stop(SmField *field);
+extern bool field_is_quiet(const SmField *field);
+extern bool field_round_is_done(const SmField *field, int *failed);
+extern void field_set_error(char *target, const char *text, bool *dirty);
+
+/* bus.c */
+extern void bus_init(SmBus *bus);
+extern void bus_close(SmBus *bus);
+extern void bus_pump(SmBus *bus);
+extern void bus_wake(SmBus *bus);
+extern void bus_hurry(SmBus *bus);
+extern void bus_forget(SmBus *bus, void *context);
+
+/* round.c */
+extern bool round_next(SmBus *bus, int64_t now_us, SmExchange *exchange, int64_t *wake_us);
+extern int64_t round_wake(const SmBus *bus, int64_t now_us);
+extern void round_bus_failed(SmBus *bus, const char *text);
+extern void round_bus_up(SmBus *bus);
+extern void round_abandon(SmBus *bus);
+
+#endif

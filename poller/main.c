@@ -1,0 +1,380 @@
+/*
+ * main.c - the poller: how its parts are put together, started and stopped
+ *
+ *   database --plan, commands--> control --> field (buses, meters) --> gateways
+ *      ^  ^----outcomes, health----'            |
+ *      '--readings-- deliver <-- spool <--------'
+ *
+ * Everything runs in one loop but the spool's disk, which has a thread. Signals arrive as events
+ * of the loop, so nothing clever happens in a handler.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "control.h"
+#include "deliver.h"
+#include "diagnose.h"
+#include "log.h"
+#include "options.h"
+
+#define MAIN_ONCE_PLAN_US (30 * US_PER_S)
+#define MAIN_ONCE_DELIVER_US (30 * US_PER_S)
+#define MAIN_CHECK_US (30 * US_PER_S)
+#define MAIN_STOP_US (20 * US_PER_S)
+#define MAIN_REPORT_US (2 * US_PER_S)
+
+enum
+{
+	EXIT_GOOD = 0,
+	EXIT_PROBLEMS = 1,
+	EXIT_NO_SPOOL = 3,
+	EXIT_NO_PLAN = 3
+};
+
+typedef struct SmPoller
+{
+	SmOptions options;
+	SmLoop *loop;
+	SmField *field;
+	SmControl *control;
+	SmWriter *writer;
+	SmDeliver *deliver; /* NULL with --check */
+	SmWatch signals;
+	SmTimer limit;
+	bool ending;   /* with --once: all is done; else: a signal came */
+	bool stopping; /* buses are being let finish */
+	bool finished;
+	bool planned;
+	int status;
+	char trouble[256];
+} SmPoller;
+
+static void main_stop(SmPoller *poller);
+
+static void
+main_reading(void *context, const SmReading *reading, bool urgent)
+{
+	SmPoller *poller = context;
+
+	if (poller->deliver != NULL)
+		deliver_add(poller->deliver, reading, urgent);
+}
+
+static int
+main_slowness(void *context)
+{
+	SmPoller *poller = context;
+
+	return poller->deliver != NULL ? deliver_slowness(poller->deliver) : 0;
+}
+
+static void
+main_ask(void *context, SmCommand *command)
+{
+	SmPoller *poller = context;
+
+	control_ask(poller->control, command);
+}
+
+static void
+main_report(void *context, SmCommand *command)
+{
+	SmPoller *poller = context;
+
+	control_report(poller->control, command);
+}
+
+/* With --once: looks whether all is read and delivered. */
+static void
+main_check_once(SmPoller *poller)
+{
+	int failed;
+
+	if (!poller->options.once || !poller->planned || poller->ending ||
+		!field_round_is_done(poller->field, &failed))
+		return;
+	deliver_flush(poller->deliver);
+	if (!deliver_is_done(poller->deliver))
+	{
+		if (poller->limit.place == 0)
+			loop_set(poller->loop, &poller->limit, base_now_us() + MAIN_ONCE_DELIVER_US);
+		return;
+	}
+	poller->ending = true;
+	poller->status = failed > 0 ? EXIT_PROBLEMS : EXIT_GOOD;
+	log_info("once: %d of %d meters answered", poller->field->meter_count - failed,
+			 poller->field->meter_count);
+	main_stop(poller);
+}
+
+static void
+main_changed(void *context)
+{
+	main_check_once(context);
+}
+
+/* Prints what is in the plan and what is wrong with it. */
+static void
+main_print_plan(SmPoller *poller)
+{
+	const SmField *field = poller->field;
+	int i;
+
+	printf("gateways: %d\nmeters: %d\nmodels: %d\nproblems: %d\n", field->bus_count,
+		   field->meter_count, field->plan->model_count, field->left_out_count);
+	for (i = 0; i < field->bus_count; i++)
+		printf("gateway %d/%lld: %s:%s, %d meters every %lld ms\n", field->buses[i]->site_id,
+			   (long long) field->buses[i]->gateway_id, field->buses[i]->host,
+			   field->buses[i]->port, field->buses[i]->meter_count,
+			   (long long) (field->buses[i]->interval_us / US_PER_MS));
+	for (i = 0; i < field->left_out_count; i++)
+	{
+		const SmLeftOut *entry = &field->left_out[i];
+
+		if (entry->id == 0)
+			printf("problem: %s\n", entry->text);
+		else
+			printf("problem: %s %d/%lld: %s\n", entry->is_gateway ? "gateway" : "meter",
+				   entry->site_id, (long long) entry->id, entry->text);
+	}
+}
+
+static void
+main_planned(void *context)
+{
+	SmPoller *poller = context;
+
+	poller->planned = true;
+	if (poller->options.check)
+	{
+		main_print_plan(poller);
+		poller->status = poller->field->left_out_count > 0 ? EXIT_PROBLEMS : EXIT_GOOD;
+		poller->finished = true;
+	}
+	else if (poller->options.once)
+	{
+		loop_cancel(poller->loop, &poller->limit);
+		main_check_once(poller);
+	}
+}
+
+/* No plan could be had; --check does not wait for better times. */
+static void
+main_plan_failed(void *context, const char *message)
+{
+	SmPoller *poller = context;
+
+	snprintf(poller->trouble, sizeof(poller->trouble), "%s", message);
+	if (poller->options.check && !poller->finished)
+	{
+		fprintf(stderr, "submeter-poller: could not load the plan: %s\n", message);
+		poller->status = EXIT_NO_PLAN;
+		poller->finished = true;
+	}
+}
+
+/* The time for something is over: stopping, loading a plan once, delivering once. */
+static void
+main_limit(void *context)
+{
+	SmPoller *poller = context;
+
+	if (poller->stopping)
+	{
+		log_warning("not everything could be finished in time; what was written is read back by"
+					" the next run");
+		poller->finished = true;
+		return;
+	}
+	if (poller->planned)
+		log_error("readings could not be delivered in time; they stay in the spool");
+	else
+		log_error("could not load the plan in time: %s", poller->trouble);
+	poller->status = poller->planned ? EXIT_PROBLEMS : EXIT_NO_PLAN;
+	poller->ending = true;
+	main_stop(poller);
+}
+
+/* Lets what is on the wire finish; main_run() sees when it has. */
+static void
+main_stop(SmPoller *poller)
+{
+	poller->stopping = true;
+	loop_set(poller->loop, &poller->limit, base_now_us() + MAIN_STOP_US);
+	field_stop(poller->field);
+	control_stop(poller->control);
+	if (poller->deliver != NULL)
+		deliver_flush(poller->deliver);
+}
+
+static void
+main_signal(void *context, uint32_t events)
+{
+	SmPoller *poller = context;
+	struct signalfd_siginfo info;
+
+	(void) events;
+	if (read(poller->signals.fd, &info, sizeof(info)) != (ssize_t) sizeof(info))
+		return;
+	if (info.ssi_signo == SIGHUP)
+	{
+		log_info("SIGHUP: the plan is loaded again");
+		field_ask_refused_again(poller->field);
+		control_reload(poller->control);
+	}
+	else if (!poller->stopping)
+	{
+		log_info("%s: stopping", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+		if (poller->options.once)
+			poller->status = EXIT_PROBLEMS;
+		main_stop(poller);
+	}
+}
+
+/* Makes signals events of the loop. SIGPIPE is nobody's business: writes return errors. */
+static void
+main_watch_signals(SmPoller *poller)
+{
+	sigset_t set;
+	int fd;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (fd < 0)
+	{
+		log_error("could not watch signals: %s", strerror(errno));
+		exit(EXIT_PROBLEMS);
+	}
+	poller->signals.ready = main_signal;
+	poller->signals.context = poller;
+	loop_watch(poller->loop, &poller->signals, fd, EPOLLIN);
+}
+
+/* As many descriptors as we may have: one per gateway. */
+static void
+main_raise_limits(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max)
+	{
+		limit.rlim_cur = limit.rlim_max;
+		if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+			log_warning("could not raise the number of files: %s", strerror(errno));
+	}
+}
+
+/* Opens the spool and starts its thread; false when it cannot be used. */
+static bool
+main_open_spool(SmPoller *poller, int64_t *last_ms)
+{
+	char why[512];
+	SmSpool *spool = spool_open(poller->options.spool, why, sizeof(why));
+	int64_t count = 0;
+
+	if (spool == NULL)
+	{
+		log_error("%s", why);
+		return false;
+	}
+	if (poller->options.retry_rejected && !spool_retry_rejected(spool, &count))
+		log_error("could not put rejected readings back: %s", spool_error(spool));
+	if (count > 0)
+		log_info("%lld rejected readings wait again", (long long) count);
+	log_info("spool \"%s\": %lld readings waiting, %lld rejected", poller->options.spool,
+			 (long long) spool_count(spool), (long long) spool_rejected(spool));
+	*last_ms = spool_last_ms(spool);
+	poller->writer = writer_create(poller->loop, spool);
+	poller->deliver = deliver_create(poller->loop, poller->writer, poller->options.dsn,
+									 poller->options.spool_most_bytes, main_changed, poller);
+	return true;
+}
+
+/* Runs until all is done; returns the exit status. */
+static int
+main_run(SmPoller *poller)
+{
+	SmFieldHooks hooks = {poller, main_reading, main_slowness, main_ask, main_report, main_changed};
+	SmControlEvents events = {poller, main_planned, main_plan_failed};
+	int64_t last_ms = 0;
+
+	if (!poller->options.check && !main_open_spool(poller, &last_ms))
+		return EXIT_NO_SPOOL;
+	poller->field = field_create(poller->loop, &hooks, poller->options.once, last_ms);
+	poller->control = control_create(poller->loop, poller->options.dsn, poller->options.name,
+									 !poller->options.once && !poller->options.check, &events);
+	poller->limit.fire = main_limit;
+	poller->limit.context = poller;
+	if (poller->options.once || poller->options.check)
+		loop_set(poller->loop, &poller->limit, base_now_us() + MAIN_ONCE_PLAN_US);
+	if (poller->options.check)
+		field_stop(poller->field);
+	control_start(poller->control, poller->field);
+	if (poller->deliver != NULL)
+		deliver_start(poller->deliver);
+	while (!poller->finished)
+	{
+		loop_turn(poller->loop);
+		if (poller->stopping && field_is_quiet(poller->field) &&
+			deliver_is_spooled(poller->deliver) && control_is_quiet(poller->control))
+			poller->finished = true;
+	}
+	return poller->status;
+}
+
+/* Ends what runs, in the order that lets nothing be lost, and frees all. */
+static void
+main_close(SmPoller *poller)
+{
+	int fd = poller->signals.fd;
+
+	if (poller->deliver != NULL)
+		deliver_flush(poller->deliver);
+	if (poller->writer != NULL)
+		writer_stop(poller->writer);
+	if (poller->deliver != NULL)
+		deliver_free(poller->deliver);
+	if (poller->field != NULL)
+		field_free(poller->field);
+	if (poller->control != NULL)
+		control_free(poller->control);
+	loop_unwatch(poller->loop, &poller->signals);
+	close(fd);
+	loop_free(poller->loop);
+}
+
+int
+main(int count, char **arguments)
+{
+	static SmPoller poller;
+	int status;
+
+	if (diagnose_wants(count, arguments))
+		return diagnose_main(count, arguments);
+	status = options_parse(&poller.options, count, arguments);
+	if (status >= 0)
+		return status;
+	umask(0077);
+	srand48(base_wall_ms() ^ ((long) getpid() << 16));
+	main_raise_limits();
+	poller.loop = loop_create();
+	main_watch_signals(&poller);
+	log_info("submeter-poller %s begins as \"%s\"", SUBMETER_VERSION, poller.options.name);
+	status = main_run(&poller);
+	main_close(&poller);
+	log_info("submeter-poller ends");
+	return status;
+}

@@ -1,0 +1,160 @@
+/*
+ * options.c - what the command line says
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base.h"
+#include "log.h"
+#include "options.h"
+
+#define OPTIONS_EXIT_USAGE 2
+
+static const char options_help[] =
+	"submeter-poller carries bytes between meters and the database.\n"
+	"\n"
+	"  submeter-poller --dsn CONNINFO [option...]     run\n"
+	"  submeter-poller read --address HOST:PORT --unit N [--function 3] --register A\n"
+	"                       [--count 1] [--timeout-ms 1000]     read registers, without database\n"
+	"  submeter-poller decode modbus-tcp HEX          explain the bytes of a frame\n"
+	"\n"
+	"  --dsn CONNINFO      libpq connection string; service=NAME or a passfile keep the password\n"
+	"                      off the command line\n"
+	"  --spool DIR         where readings wait until the database has them\n"
+	"                      (default /var/lib/submeter-poller)\n"
+	"  --spool-max-mb N    most the spool may hold (default 1024)\n"
+	"  --retry-rejected    put readings the database once refused back into the queue\n"
+	"  --name NAME         name this poller claims commands under (default: the host's)\n"
+	"  --once              read every meter once, deliver, and exit: 0 when all answered and the\n"
+	"                      spool is empty, else 1\n"
+	"  --check             load the plan, print what is in it and what is wrong with it, and exit:\n"
+	"                      0 without problems, 1 with problems, 3 when it could not be loaded\n"
+	"  --log-level LEVEL   error, warning, info (default) or debug\n"
+	"  --allow-root        run as root nevertheless\n"
+	"  -h, --help          this text\n"
+	"  --version           version\n"
+	"\n"
+	"SIGHUP reloads the plan; SIGTERM finishes what is on the wire, keeps all readings and exits.\n";
+
+enum
+{
+	OPTION_DSN = 256,
+	OPTION_SPOOL,
+	OPTION_SPOOL_MAX,
+	OPTION_RETRY_REJECTED,
+	OPTION_NAME,
+	OPTION_ONCE,
+	OPTION_CHECK,
+	OPTION_LOG_LEVEL,
+	OPTION_ALLOW_ROOT,
+	OPTION_VERSION
+};
+
+static const struct option options_known[] = {
+	{"dsn", required_argument, NULL, OPTION_DSN},
+	{"spool", required_argument, NULL, OPTION_SPOOL},
+	{"spool-max-mb", required_argument, NULL, OPTION_SPOOL_MAX},
+	{"retry-rejected", no_argument, NULL, OPTION_RETRY_REJECTED},
+	{"name", required_argument, NULL, OPTION_NAME},
+	{"once", no_argument, NULL, OPTION_ONCE},
+	{"check", no_argument, NULL, OPTION_CHECK},
+	{"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+	{"allow-root", no_argument, NULL, OPTION_ALLOW_ROOT},
+	{"version", no_argument, NULL, OPTION_VERSION},
+	{"help", no_argument, NULL, 'h'},
+	{NULL, 0, NULL, 0}};
+
+static void
+options_set_defaults(SmOptions *options)
+{
+	memset(options, 0, sizeof(*options));
+	options->spool = "/var/lib/submeter-poller";
+	options->spool_most_bytes = INT64_C(1024) << 20;
+	if (gethostname(options->host, sizeof(options->host) - 1) != 0 || options->host[0] == '\0')
+		snprintf(options->host, sizeof(options->host), "submeter-poller");
+	options->name = options->host;
+}
+
+/* Takes one option; -1 to go on, else the exit status. */
+static int
+options_take(SmOptions *options, int option)
+{
+	int64_t number;
+
+	switch (option)
+	{
+		case OPTION_DSN:
+			options->dsn = optarg;
+			break;
+		case OPTION_SPOOL:
+			options->spool = optarg;
+			break;
+		case OPTION_SPOOL_MAX:
+			if (!base_parse_int(optarg, 1, INT64_C(1) << 30, &number))
+			{
+				fprintf(stderr, "submeter-poller: --spool-max-mb \"%s\" is not a number\n", optarg);
+				return OPTIONS_EXIT_USAGE;
+			}
+			options->spool_most_bytes = number << 20;
+			break;
+		case OPTION_RETRY_REJECTED:
+			options->retry_rejected = true;
+			break;
+		case OPTION_NAME:
+			options->name = optarg;
+			break;
+		case OPTION_ONCE:
+			options->once = true;
+			break;
+		case OPTION_CHECK:
+			options->check = true;
+			break;
+		case OPTION_LOG_LEVEL:
+			if (log_set_level(optarg))
+				break;
+			fprintf(stderr, "submeter-poller: there is no log level \"%s\"\n", optarg);
+			return OPTIONS_EXIT_USAGE;
+		case OPTION_ALLOW_ROOT:
+			options->allow_root = true;
+			break;
+		case OPTION_VERSION:
+			puts("submeter-poller " SUBMETER_VERSION);
+			return 0;
+		case 'h':
+			fputs(options_help, stdout);
+			return 0;
+		default:
+			fputs("Try \"submeter-poller --help\".\n", stderr);
+			return OPTIONS_EXIT_USAGE;
+	}
+	return -1;
+}
+
+/* Parses the command line; -1 to go on, else the exit status. Texts point into the arguments. */
+int
+options_parse(SmOptions *options, int count, char **arguments)
+{
+	int option;
+	int status;
+
+	options_set_defaults(options);
+	while ((option = getopt_long(count, arguments, "h", options_known, NULL)) != -1)
+	{
+		status = options_take(options, option);
+		if (status >= 0)
+			return status;
+	}
+	if (optind < count)
+		fprintf(stderr, "submeter-poller: \"%s\" is not understood\n", arguments[optind]);
+	else if (options->dsn == NULL)
+		fputs("submeter-poller: --dsn is missing\n", stderr);
+	else if (options->name[0] == '\0')
+		fputs("submeter-poller: --name is empty\n", stderr);
+	else if (geteuid() == 0 && !options->allow_root)
+		fputs("submeter-poller: not as root; use a user of its own, or --allow-root\n", stderr);
+	else
+		return -1;
+	return OPTIONS_EXIT_USAGE;
+}

@@ -1,0 +1,96 @@
+/*
+ * plan.h - what the database wants read and switched
+ */
+#ifndef PLAN_H
+#define PLAN_H
+
+#include <libpq-fe.h>
+
+#include "base.h"
+#include "coalesce.h"
+#include "mbap.h"
+
+#define PLAN_RESULTS 5
+
+typedef enum SmSwitchAction
+{
+	SWITCH_OPEN,
+	SWITCH_CLOSE,
+	SWITCH_PERMIT_CLOSE,
+	SWITCH_ACTIONS
+} SmSwitchAction;
+
+/* The only writes that are ever sent to a model. */
+typedef struct SmSwitch
+{
+	bool known;
+	int function;
+	int address;
+	uint16_t words[MBAP_WRITE_MAX];
+	int count;
+	int settle_ms;
+} SmSwitch;
+
+typedef struct SmModel
+{
+	char *name;
+	int max_registers;
+	int max_gap;
+	int turnaround_ms;
+	SmPoint *points; /* sorted as coalesce_sort() does */
+	int point_count;
+	SmBlock *blocks;
+	int block_count;
+	SmSwitch switches[SWITCH_ACTIONS];
+} SmModel;
+
+typedef struct SmPlanGateway
+{
+	int site_id;
+	int64_t gateway_id;
+	char *host;
+	char *port;
+	int timeout_ms;
+	int gap_ms;
+	int64_t poll_interval_ms;
+	bool good;
+} SmPlanGateway;
+
+typedef struct SmPlanMeter
+{
+	int site_id;
+	int64_t meter_id;
+	int64_t gateway_id;
+	int unit;
+	const SmModel *model;
+} SmPlanMeter;
+
+/* Something that is left out of the plan, and why. */
+typedef struct SmPlanProblem
+{
+	int site_id;
+	bool is_gateway; /* else a meter; 0 = a model, told only in the log */
+	int64_t id;
+	char *text;
+} SmPlanProblem;
+
+typedef struct SmPlan
+{
+	SmModel *models; /* by name */
+	int model_count;
+	SmPlanGateway *gateways; /* by site and id */
+	int gateway_count;
+	SmPlanMeter *meters; /* by site and id */
+	int meter_count;
+	SmPlanProblem *problems;
+	int problem_count;
+} SmPlan;
+
+extern const char plan_sql[];
+extern SmPlan *plan_parse(PGresult *const *results, int count, const char **why);
+extern void plan_free(SmPlan *plan);
+extern bool plan_split_address(const char *address, char **host, char **port);
+extern int plan_parse_array(const char *text, uint16_t *words, int most);
+extern const SmPlanGateway *plan_find_gateway(const SmPlan *plan, int site_id, int64_t gateway_id);
+
+#endif

@@ -1,0 +1,317 @@
+/*
+ * point.c - what registers mean: types, scales, metrics and the values of a reading
+ *
+ * A register that says "not available" gives no value: all bits set in an unsigned register, the
+ * largest or smallest number in a signed one, and for energy also the patterns of the other kind;
+ * NaN and infinities in a float. A missing value is honest, 6553.5 V is an alarm at night.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "point.h"
+
+#define SCALE_TIMES_MAX INT64_C(1000000000000)
+#define SCALE_DIGITS_MAX 12
+#define REAL_MAX 3.4e38
+#define REAL_MIN 1.2e-38
+
+typedef __int128 SmWide;
+
+static const char *const point_metrics[METRIC_COUNT] = {
+	"energy_wh", "reactive_varh", "v_a",       "v_b",          "v_c",           "i_a",
+	"i_b",       "i_c",           "i_n",       "i_leak_ma",    "temperature_c", "power_w",
+	"power_a_w", "power_b_w",     "power_c_w", "power_factor", "frequency_hz",  "relay"};
+
+static const struct
+{
+	const char *name;
+	int words;
+	bool is_signed;
+} point_types[POINT_TYPE_COUNT] = {{"u16", 1, false},  {"i16", 1, true},    {"u32be", 2, false},
+								   {"i32be", 2, true}, {"u32sw", 2, false}, {"i32sw", 2, true},
+								   {"f32be", 2, true}, {"f32sw", 2, true},  {"u64be", 4, false},
+								   {"i64be", 4, true}, {"bit", 1, false}};
+
+bool
+point_find_metric(const char *name, SmMetric *metric)
+{
+	int i;
+
+	for (i = 0; i < METRIC_COUNT; i++)
+	{
+		if (strcmp(name, point_metrics[i]) == 0)
+		{
+			*metric = (SmMetric) i;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The column of submeter.reading; static memory. */
+const char *
+point_metric_name(SmMetric metric)
+{
+	return point_metrics[metric];
+}
+
+bool
+point_find_type(const char *name, SmPointType *type)
+{
+	int i;
+
+	for (i = 0; i < POINT_TYPE_COUNT; i++)
+	{
+		if (strcmp(name, point_types[i].name) == 0)
+		{
+			*type = (SmPointType) i;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Registers (or coils) that a value of this type takes. */
+int
+point_words(SmPointType type)
+{
+	return point_types[type].words;
+}
+
+/* Parses a decimal such as 0.001, 10 or -1 exactly. Refuses zero and what would not fit. */
+bool
+point_parse_scale(const char *text, SmScale *scale)
+{
+	bool negative = *text == '-';
+	bool point = false;
+	int64_t times = 0;
+	int digits = 0;
+	int seen = 0;
+
+	for (text += negative; *text != '\0'; text++)
+	{
+		if (*text == '.' && !point)
+		{
+			point = true;
+			continue;
+		}
+		if (*text < '0' || *text > '9')
+			return false;
+		times = times * 10 + (*text - '0');
+		digits += point;
+		seen++;
+		if (times > SCALE_TIMES_MAX || digits > 18)
+			return false;
+	}
+	for (; digits > 0 && times % 10 == 0; digits--)
+		times /= 10;
+	if (seen == 0 || times == 0 || digits > SCALE_DIGITS_MAX)
+		return false;
+	scale->times = negative ? -times : times;
+	scale->digits = digits;
+	return true;
+}
+
+/* Says what is wrong with a point; NULL when nothing is. Static memory. */
+const char *
+point_check(const SmPoint *point)
+{
+	bool coil = point->function == 1 || point->function == 2;
+
+	if (point->function < 1 || point->function > 4)
+		return "function is not 1 to 4";
+	if (point->address < 0 || point->address + point_words(point->type) > 65536)
+		return "address is beyond 65535";
+	if (coil && point->type != POINT_BIT)
+		return "functions 1 and 2 read bits only";
+	if (point->metric == METRIC_RELAY && (point->type == POINT_F32BE || point->type == POINT_F32SW))
+		return "a relay cannot be a floating point number";
+	if (point->metric == METRIC_RELAY && point->closed_value == point->open_value)
+		return "open and closed look alike";
+	return NULL;
+}
+
+static int64_t
+point_power_of_ten(int digits)
+{
+	int64_t power = 1;
+
+	while (digits-- > 0)
+		power *= 10;
+	return power;
+}
+
+/* The bits of a value, high word first. */
+static uint64_t
+point_bits(SmPointType type, const uint16_t *words)
+{
+	int count = point_words(type);
+	bool swapped = type == POINT_U32SW || type == POINT_I32SW || type == POINT_F32SW;
+	uint64_t bits = 0;
+	int i;
+
+	for (i = 0; i < count; i++)
+		bits = bits << 16 | words[swapped ? count - 1 - i : i];
+	return bits;
+}
+
+/* Widens the bits of an integer type to its value. */
+static SmWide
+point_integer(SmPointType type, uint64_t bits)
+{
+	int width = point_words(type) * 16;
+
+	if (point_types[type].is_signed && (bits >> (width - 1) & 1) != 0)
+		return (SmWide) bits - ((SmWide) 1 << width);
+	return (SmWide) bits;
+}
+
+/* Whether an integer register says that it has no value. */
+static bool
+point_is_sentinel(const SmPoint *point, uint64_t bits)
+{
+	int width = point_words(point->type) * 16;
+	uint64_t all = width == 64 ? UINT64_MAX : (UINT64_C(1) << width) - 1;
+	uint64_t top = UINT64_C(1) << (width - 1);
+	bool energy = point->metric <= METRIC_REACTIVE_VARH;
+
+	if (point->type == POINT_BIT)
+		return false;
+	if (point_types[point->type].is_signed)
+		return bits == top - 1 || bits == top || (energy && bits == all);
+	return bits == all || (energy && width > 16 && bits == top - 1);
+}
+
+/* numerator / denominator, half away from zero; false when it does not fit. */
+static bool
+point_round(SmWide numerator, SmWide denominator, int64_t *value)
+{
+	SmWide half = denominator / 2;
+	SmWide result = (numerator + (numerator < 0 ? -half : half)) / denominator;
+
+	if (result > INT64_MAX || result < INT64_MIN)
+		return false;
+	*value = (int64_t) result;
+	return true;
+}
+
+static float
+point_float(uint64_t bits)
+{
+	uint32_t narrow = (uint32_t) bits;
+	float value;
+
+	memcpy(&value, &narrow, sizeof(value));
+	return value;
+}
+
+/*
+ * Energy out of a float register: the float is mantissa x 2^exponent, so mantissa x scale is an
+ * exact integer and only the last division rounds.
+ */
+static bool
+point_energy_from_float(float raw, const SmScale *scale, int64_t *value)
+{
+	int exponent;
+	SmWide numerator = (SmWide) ldexp(frexp((double) raw, &exponent), 24);
+	SmWide denominator = point_power_of_ten(scale->digits);
+
+	numerator *= scale->times; /* below 2^64 */
+	exponent -= 24;
+	if (exponent > 40)
+		return numerator == 0;
+	if (exponent >= 0)
+		return point_round(numerator * ((SmWide) 1 << exponent), denominator, value);
+	if (exponent < -80)
+	{
+		*value = 0; /* below 2^64 / 2^81 */
+		return true;
+	}
+	return point_round(numerator, denominator << -exponent, value);
+}
+
+/* Stores a measurement; what the database's real cannot hold is no measurement. */
+static bool
+point_store_number(SmValues *values, SmMetric metric, double number)
+{
+	if (!isfinite(number) || fabs(number) > REAL_MAX)
+		return false;
+	if (fabs(number) < REAL_MIN)
+		number = 0;
+	values->number[metric] = number;
+	return true;
+}
+
+static bool
+point_decode_float(const SmPoint *point, uint64_t bits, SmValues *values)
+{
+	float raw = point_float(bits);
+
+	if (!isfinite(raw))
+		return false;
+	if (point->metric <= METRIC_REACTIVE_VARH)
+		return point_energy_from_float(raw, &point->scale, &values->energy[point->metric]);
+	return point_store_number(values, point->metric,
+							  (double) raw * (double) point->scale.times /
+								  (double) point_power_of_ten(point->scale.digits));
+}
+
+static bool
+point_decode_relay(const SmPoint *point, uint64_t bits, SmValues *values)
+{
+	values->relay_raw = (int64_t) (bits & (uint64_t) point->bit_mask);
+	values->relay = RELAY_UNKNOWN;
+	if (values->relay_raw == point->closed_value)
+		values->relay = RELAY_CLOSED;
+	else if (values->relay_raw == point->open_value)
+		values->relay = RELAY_OPEN;
+	return values->relay != RELAY_UNKNOWN;
+}
+
+static bool
+point_decode_value(const SmPoint *point, const uint16_t *words, SmValues *values)
+{
+	uint64_t bits = point_bits(point->type, words);
+	SmWide scaled;
+
+	if (point->metric == METRIC_RELAY)
+		return point_decode_relay(point, bits, values);
+	if (point->type == POINT_F32BE || point->type == POINT_F32SW)
+		return point_decode_float(point, bits, values);
+	if (point->type == POINT_BIT)
+		bits &= (uint64_t) point->bit_mask;
+	if (point_is_sentinel(point, bits))
+		return false;
+	scaled = point_integer(point->type, bits) * point->scale.times;
+	if (point->metric <= METRIC_REACTIVE_VARH)
+		return point_round(scaled, point_power_of_ten(point->scale.digits),
+						   &values->energy[point->metric]);
+	return point_store_number(values, point->metric,
+							  (double) scaled / (double) point_power_of_ten(point->scale.digits));
+}
+
+/* Decodes one point from its words into the values; false (and no value) when it has none. */
+bool
+point_decode(const SmPoint *point, const uint16_t *words, SmValues *values)
+{
+	bool good = point_decode_value(point, words, values);
+
+	if (good)
+		values->present |= UINT32_C(1) << point->metric;
+	else
+		values->present &= ~(UINT32_C(1) << point->metric);
+	return good;
+}
+
+bool
+point_has(const SmValues *values, SmMetric metric)
+{
+	return (values->present >> metric & 1) != 0;
+}
+
+/* open, closed, or NULL; static memory. */
+const char *
+point_relay_name(SmRelay relay)
+{
+	return relay == RELAY_OPEN ? "open" : relay == RELAY_CLOSED ? "closed" : NULL;
+}

@@ -1,0 +1,52 @@
+/*
+ * spool.h - readings on disk until the database has them
+ */
+#ifndef SPOOL_H
+#define SPOOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SPOOL_TEXT 256
+
+/* A reading as it waits. row is the text of a submeter.reading_input. */
+typedef struct SmSpoolRow
+{
+	int64_t id;
+	int site_id;
+	int64_t meter_id;
+	int64_t ts_ms;
+	char *row;
+} SmSpoolRow;
+
+/* Why the database will never take a row. */
+typedef struct SmSpoolReject
+{
+	int64_t id;
+	char sqlstate[6];
+	char message[SPOOL_TEXT];
+} SmSpoolReject;
+
+struct SmSpool;
+typedef struct SmSpool SmSpool;
+
+extern SmSpool *spool_open(const char *directory, char *why, int why_size);
+extern bool spool_reopen(SmSpool *spool);
+extern void spool_close(SmSpool *spool);
+extern bool spool_begin(SmSpool *spool);
+extern bool spool_commit(SmSpool *spool);
+extern void spool_rollback(SmSpool *spool);
+extern bool spool_add(SmSpool *spool, const SmSpoolRow *row);
+extern bool spool_remove(SmSpool *spool, int64_t id);
+extern bool spool_reject(SmSpool *spool, const SmSpoolReject *reject);
+extern bool spool_retry_rejected(SmSpool *spool, int64_t *count);
+extern int spool_fetch(SmSpool *spool, const int *skip_sites, int skip_count, SmSpoolRow *rows,
+					   int limit);
+extern void spool_free_rows(SmSpoolRow *rows, int count);
+extern const char *spool_error(const SmSpool *spool);
+extern int64_t spool_count(const SmSpool *spool);
+extern int64_t spool_rejected(const SmSpool *spool);
+extern int64_t spool_bytes(SmSpool *spool);
+extern int64_t spool_last_ms(const SmSpool *spool);
+
+#endif
