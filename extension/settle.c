@@ -131,31 +131,32 @@ stream_run(SmSettle *settle)
 	Portal portal = stream_open(settle);
 	SmStream stream = {0};
 	int last_ord = 0;
+	uint64 n_rows;
 
 	do
 	{
-		TupleDesc desc;
+		SPITupleTable *table;
 
 		CHECK_FOR_INTERRUPTS();
 		SPI_cursor_fetch(portal, true, FETCH_ROWS);
-		desc = SPI_tuptable->tupdesc;
-		for (uint64 i = 0; i < SPI_processed; i++)
+		/* Slicing may write, which replaces SPI's own idea of the current result. */
+		table = SPI_tuptable;
+		n_rows = SPI_processed;
+		for (uint64 i = 0; i < n_rows; i++)
 		{
-			HeapTuple tuple = SPI_tuptable->vals[i];
 			bool isnull;
-			int ord = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
-			TimestampTz ts = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 2, &isnull));
-			int64 wh = DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull));
-			Datum power = SPI_getbinval(tuple, desc, 4, &isnull);
+			int ord = DatumGetInt32(SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull));
+			TimestampTz ts = DatumGetTimestampTz(SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull));
+			int64 wh = DatumGetInt64(SPI_getbinval(table->vals[i], table->tupdesc, 3, &isnull));
+			Datum power = SPI_getbinval(table->vals[i], table->tupdesc, 4, &isnull);
 
 			if (ord < last_ord)
 				elog(ERROR, "meters are out of order");
 			last_ord = ord;
-			stream_take(settle, &stream, &settle->meters[ord - 1], ts, wh,
-						isnull ? 0 : DatumGetFloat4(power));
+			stream_take(settle, &stream, &settle->meters[ord - 1], ts, wh, isnull ? 0 : DatumGetFloat4(power));
 		}
-		SPI_freetuptable(SPI_tuptable);
-	} while (SPI_processed == FETCH_ROWS);
+		SPI_freetuptable(table);
+	} while (n_rows == FETCH_ROWS);
 	SPI_cursor_close(portal);
 }
 

@@ -560,7 +560,11 @@ spans_load(SmCycle *cycle, uint64 row)
 	deconstruct_array(DatumGetArrayTypeP(cell(row, 6, &isnull)), INT8OID, 8, true, TYPALIGN_DOUBLE,
 					  &wh, NULL, &n);
 	for (int i = 0; i < n; i++)
-		cycle->span_wh[cycle_span_at(cycle, DatumGetTimestampTz(from[i]))] = DatumGetInt64(wh[i]);
+	{
+		int span = cycle_span_at(cycle, DatumGetTimestampTz(from[i]));
+
+		cycle->span_wh[span] = DatumGetInt64(wh[i]);
+	}
 }
 
 /*

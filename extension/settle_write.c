@@ -185,7 +185,9 @@ charge_rate(const SmPair *pair, const SmCycle *cycle, SmChargeRow *row)
 	SmRatingSpan *spans = palloc(sizeof(SmRatingSpan) * Max(cycle->n_spans, 1));
 	const SmTariff *last = NULL;
 	int64 rounded = 0;
+	int digits = 0;
 	int n = 0;
+	char text[SM_RATING_TEXT_SIZE];
 
 	memset(row, 0, sizeof(*row));
 	for (int i = 0; i < cycle->n_spans; i++)
@@ -199,6 +201,7 @@ charge_rate(const SmPair *pair, const SmCycle *cycle, SmChargeRow *row)
 			continue;
 		}
 		last = version->tariff;
+		digits = last->digits;
 		spans[n].tariff = last;
 		spans[n++].energy_wh = cycle->span_wh[i];
 	}
@@ -208,9 +211,8 @@ charge_rate(const SmPair *pair, const SmCycle *cycle, SmChargeRow *row)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("amount of account " INT64_FORMAT " is out of range", pair->account_id)));
-	rating_format_e11(row->rated.amount_e11, row->amount, sizeof(row->amount));
-	rating_format(rounded, last != NULL ? last->digits : 0, last != NULL ? last->digits : 0,
-				  row->rounded, sizeof(row->rounded));
+	strlcpy(row->amount, rating_format_e11(row->rated.amount_e11, text, sizeof(text)), sizeof(row->amount));
+	strlcpy(row->rounded, rating_format(rounded, digits, digits, text, sizeof(text)), sizeof(row->rounded));
 	pfree(spans);
 }
 

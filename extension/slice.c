@@ -176,8 +176,10 @@ charge_add(SmSettle *settle, SmPair *pair, TimestampTz from, TimestampTz to, int
 	SmCycle *cycle = pair_cycle_at(settle, pair, from);
 	const SmVersion *version = pair_version_at(pair, from);
 	TimestampTz span_from = version != NULL ? Max(version->from, cycle->from) : cycle->from;
+	int span;
 
-	cycle->span_wh[cycle_span_at(cycle, span_from)] += wh;
+	span = cycle_span_at(cycle, span_from);
+	cycle->span_wh[span] += wh;
 	cycle->settled_to = Max(cycle->settled_to, to);
 	cycle->touched = true;
 }
