@@ -25,3 +25,4 @@ SELECT submeter.create_roles();
 GRANT USAGE, CREATE ON SCHEMA submeter TO submeter_owner;
 GRANT USAGE ON SCHEMA submeter TO submeter_admin, submeter_operator, submeter_cashier, submeter_field,
 	submeter_auditor, submeter_erp, submeter_poller, submeter_courier, submeter_tenant;
+COMMENT ON SCHEMA submeter IS 'Prepaid electricity: code of the extension submeter and, made by create_storage(), the tables of this installation.';

@@ -31,7 +31,6 @@ INSERT INTO submeter.verb (verb, roles, dangerous) VALUES
 	('request_read', '{submeter_admin,submeter_operator,submeter_cashier,submeter_field}', false),
 	('apply_policy', '{submeter_admin,submeter_operator}', false),
 	('why_dark', '{submeter_admin,submeter_operator,submeter_cashier,submeter_field,submeter_auditor,submeter_tenant}', false),
-	('report_payment_channel', '{submeter_admin,submeter_cashier,submeter_courier}', false),
 	('evaluate_alarms', '{submeter_admin,submeter_operator}', false),
 	('acknowledge_alarm', '{submeter_admin,submeter_operator,submeter_field}', false),
 	('ask_approval', '{submeter_admin,submeter_operator,submeter_cashier,submeter_field,submeter_erp}', false),

@@ -24,6 +24,8 @@ CREATE TYPE submeter.reading_input AS (
 	source text
 );
 COMMENT ON TYPE submeter.reading_input IS 'One reading as ingest() takes it; columns as in submeter.reading. NULL source means poll.';
+REVOKE ALL ON TYPE submeter.reading_input FROM PUBLIC;
+GRANT USAGE ON TYPE submeter.reading_input TO submeter_owner, submeter_admin, submeter_field, submeter_poller;
 
 CREATE FUNCTION submeter.create_partitions(from_ts timestamptz, to_ts timestamptz) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER
@@ -102,6 +104,18 @@ BEGIN
 	IF current_setting('synchronous_commit') IN ('off', 'local') THEN
 		PERFORM set_config('synchronous_commit', 'on', true);
 	END IF;
+	-- Nearly every batch is new as a whole: then no row has to be looked up before it is inserted.
+	BEGIN
+		INSERT INTO submeter.reading (site_id, meter_id, ts, energy_wh, reactive_varh, v_a, v_b, v_c, i_a, i_b, i_c, i_n, i_leak_ma,
+			temperature_c, power_w, power_a_w, power_b_w, power_c_w, power_factor, frequency_hz, relay, source)
+		SELECT ingest.site_id, u.meter_id, u.ts, u.energy_wh, u.reactive_varh, u.v_a, u.v_b, u.v_c, u.i_a, u.i_b, u.i_c, u.i_n, u.i_leak_ma,
+			u.temperature_c, u.power_w, u.power_a_w, u.power_b_w, u.power_c_w, u.power_factor, u.frequency_hz, u.relay,
+			coalesce(u.source, 'poll')
+		FROM unnest(ingest.readings) u;
+		RETURN wanted;
+	EXCEPTION WHEN unique_violation OR foreign_key_violation OR check_violation OR not_null_violation THEN
+		NULL;
+	END;
 	SELECT min(p.from_ts), max(p.to_ts) INTO first_ts, end_ts FROM submeter.reading_partition p;
 	INSERT INTO submeter.reading (site_id, meter_id, ts, energy_wh, reactive_varh, v_a, v_b, v_c, i_a, i_b, i_c, i_n, i_leak_ma,
 		temperature_c, power_w, power_a_w, power_b_w, power_c_w, power_factor, frequency_hz, relay, source)
@@ -114,7 +128,7 @@ BEGIN
 	ON CONFLICT DO NOTHING;
 	GET DIAGNOSTICS inserted = ROW_COUNT;
 	IF inserted < wanted THEN
-		PERFORM submeter.set_aside(ingest.site_id, ingest.readings, first_ts, end_ts);
+		PERFORM submeter.set_aside(ingest.site_id, ingest.readings);
 	END IF;
 	RETURN inserted;
 END
@@ -122,7 +136,7 @@ $$;
 COMMENT ON FUNCTION submeter.ingest(int, submeter.reading_input[]) IS
 'The door for the poller and importers: stores readings and returns how many were new. Idempotent per (meter, ts). Unknown meters, times beyond the partitions and second values for a key are kept in reading_suspect. 22004 for a reading without meter or time, 22P02/23514 for malformed values: then nothing is stored.';
 
-CREATE FUNCTION submeter.set_aside(site_id int, readings submeter.reading_input[], first_ts timestamptz, end_ts timestamptz) RETURNS bigint
+CREATE FUNCTION submeter.set_aside(site_id int, readings submeter.reading_input[]) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -154,7 +168,7 @@ BEGIN
 	RETURN kept;
 END
 $$;
-COMMENT ON FUNCTION submeter.set_aside(int, submeter.reading_input[], timestamptz, timestamptz) IS
+COMMENT ON FUNCTION submeter.set_aside(int, submeter.reading_input[]) IS
 'Keeps the rows of a batch that reading could not take in reading_suspect; rows that are there already with the same register are duplicates and need nothing.';
 
 CREATE FUNCTION submeter.ingest_json(site_id int, readings jsonb) RETURNS bigint

@@ -298,7 +298,7 @@ $$;
 COMMENT ON FUNCTION submeter.post_charges(int, timestamptz) IS
 'Posts what is charged and not yet in the ledger: one movement per account, tariff and cycle with the difference of its rounded amount. A second run posts nothing. Returns the number of movements. The duty runs it once a local day.';
 
-CREATE FUNCTION submeter.account_balances(site_id int, as_of timestamptz DEFAULT now())
+CREATE FUNCTION submeter.account_balances(site_id int)
 RETURNS TABLE (account_id bigint, posted numeric, accrued numeric, available numeric)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -312,7 +312,7 @@ AS $$
 		GROUP BY c.account_id) c ON c.account_id = l.account_id
 	WHERE l.site_id = account_balances.site_id AND l.account_id IS NOT NULL
 $$;
-COMMENT ON FUNCTION submeter.account_balances(int, timestamptz) IS
+COMMENT ON FUNCTION submeter.account_balances(int) IS
 'Posted, accrued (charged and not yet posted) and available balance of every account of a site now.';
 
 CREATE FUNCTION submeter.balance(site_id int, account_id bigint, as_of timestamptz DEFAULT now()) RETURNS numeric

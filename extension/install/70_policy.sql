@@ -314,7 +314,7 @@ AS $$
 			SELECT FROM submeter.supply y
 			JOIN submeter.open_cause o ON o.site_id = y.site_id AND o.meter_id = y.meter_id AND o.cause = 'arrears'
 			WHERE y.site_id = a.site_id AND y.account_id = a.account_id AND y.during @> policy_balances.as_of)
-	FROM submeter.account_balances(policy_balances.site_id, policy_balances.as_of) b
+	FROM submeter.account_balances(policy_balances.site_id) b
 	JOIN submeter.account a ON a.site_id = policy_balances.site_id AND a.account_id = b.account_id AND a.state = 'open'
 	JOIN submeter.site s ON s.site_id = a.site_id
 	JOIN submeter.credit_policy p ON p.site_id = a.site_id AND p.policy_id = coalesce(a.policy_id, s.default_policy_id)
@@ -460,7 +460,7 @@ COMMENT ON FUNCTION submeter.is_mass_trip(int, bigint, timestamptz) IS
 
 -- Effects.
 
-CREATE FUNCTION submeter.policy_announce(site_id int, account_id bigint, reason text, available numeric, lead interval, due_at timestamptz, as_of timestamptz) RETURNS void
+CREATE FUNCTION submeter.policy_announce(site_id int, account_id bigint, available numeric, lead interval, due_at timestamptz, as_of timestamptz) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -484,7 +484,7 @@ BEGIN
 	WHERE t.site_id = policy_announce.site_id AND t.account_id = policy_announce.account_id;
 END
 $$;
-COMMENT ON FUNCTION submeter.policy_announce(int, bigint, text, numeric, interval, timestamptz, timestamptz) IS
+COMMENT ON FUNCTION submeter.policy_announce(int, bigint, numeric, interval, timestamptz, timestamptz) IS
 'Announces a trip to the people of an account (urgent: also in quiet hours) and starts its lead time; an announcement not delivered yet is replaced.';
 
 CREATE FUNCTION submeter.policy_trip(site_id int, account_id bigint, policy_id bigint, reason text, decision_id bigint, as_of timestamptz) RETURNS int
@@ -641,7 +641,7 @@ BEGIN
 					format('low_balance:%s:%s:%s', item.account_id, item.threshold, extract(epoch FROM apply_policy.as_of)),
 					jsonb_build_object('available', item.available, 'threshold', item.threshold), apply_policy.as_of);
 			WHEN 'announce' THEN
-				PERFORM submeter.policy_announce(apply_policy.site_id, item.account_id, item.reason, item.available, item.lead, item.due_at, apply_policy.as_of);
+				PERFORM submeter.policy_announce(apply_policy.site_id, item.account_id, item.available, item.lead, item.due_at, apply_policy.as_of);
 			WHEN 'trip' THEN
 				PERFORM submeter.policy_trip(apply_policy.site_id, item.account_id, item.policy_id, sentence, decided, apply_policy.as_of);
 			WHEN 'reconnect' THEN
@@ -740,7 +740,7 @@ AS $$
 	LEFT JOIN submeter.setup_at(dark_facts.site_id, dark_facts.as_of) e ON e.meter_id = m.meter_id
 	LEFT JOIN submeter.supply y ON y.site_id = m.site_id AND y.meter_id = m.meter_id AND y.during @> dark_facts.as_of
 	LEFT JOIN submeter.account a ON a.site_id = y.site_id AND a.account_id = y.account_id
-	LEFT JOIN submeter.account_balances(dark_facts.site_id, dark_facts.as_of) b ON b.account_id = a.account_id
+	LEFT JOIN submeter.account_balances(dark_facts.site_id) b ON b.account_id = a.account_id
 	LEFT JOIN submeter.credit_policy p ON p.site_id = s.site_id AND p.policy_id = coalesce(a.policy_id, s.default_policy_id)
 	LEFT JOIN LATERAL (
 		SELECT c.* FROM submeter.command c

@@ -689,7 +689,7 @@ BEGIN
 	FROM submeter.command c
 	JOIN submeter.supply y ON y.site_id = c.site_id AND y.meter_id = c.meter_id AND y.during @> tell_switched.as_of
 	JOIN submeter.credit_policy p ON p.site_id = c.site_id AND p.policy_id = submeter.meter_policy(c.site_id, c.meter_id, tell_switched.as_of)
-	JOIN submeter.account_balances(tell_switched.site_id, tell_switched.as_of) b ON b.account_id = y.account_id
+	JOIN submeter.account_balances(tell_switched.site_id) b ON b.account_id = y.account_id
 	WHERE c.site_id = tell_switched.site_id AND c.command_id = tell_switched.command_id;
 	IF NOT FOUND OR done.mode = 'observe' OR done.action = 'open' AND done.cause IS DISTINCT FROM 'arrears' THEN
 		RETURN;

@@ -111,7 +111,7 @@ AS $$
 			'unit', coalesce(u.units, a.code), 'at', to_char(notice_facts.as_of AT TIME ZONE s.time_zone, 'YYYY-MM-DD HH24:MI'))
 		|| CASE WHEN notice_facts.facts ? 'available' THEN '{}' ELSE (
 			SELECT jsonb_build_object('available', round(b.available, 2)::text)
-			FROM submeter.account_balances(notice_facts.site_id, notice_facts.as_of) b
+			FROM submeter.account_balances(notice_facts.site_id) b
 			WHERE b.account_id = notice_facts.account_id) END
 		|| coalesce((
 			SELECT jsonb_object_agg(f.key, CASE

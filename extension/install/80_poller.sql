@@ -167,7 +167,7 @@ BEGIN
 		WHEN open_refusal.cause = 'schedule' THEN NULL
 		WHEN f.account_id IS NULL OR f.account_mode = 'postpaid' THEN 'the meter feeds no prepaid account'
 		WHEN coalesce((
-			SELECT b.available >= -f.credit_limit FROM submeter.account_balances(open_refusal.site_id, open_refusal.at) b
+			SELECT b.available >= -f.credit_limit FROM submeter.account_balances(open_refusal.site_id) b
 			WHERE b.account_id = f.account_id), true) THEN 'no longer in arrears'
 		WHEN EXISTS (
 			SELECT FROM submeter.payment_order o
