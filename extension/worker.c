@@ -86,13 +86,16 @@ worker_register(const char *database)
 void
 worker_init(void)
 {
+	/* A server that was not told to preload cannot take settings that hold from its start on. */
+	GucContext at_start =
+		process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP;
 	List *names;
 	ListCell *cell;
 	char *list;
 
 	DefineCustomStringVariable("submeter.databases", "Databases in which workers run the duties.",
 							   "Comma-separated; needs shared_preload_libraries = 'submeter'.",
-							   &worker_databases, "", PGC_POSTMASTER, GUC_LIST_INPUT, NULL, NULL,
+							   &worker_databases, "", at_start, GUC_LIST_INPUT, NULL, NULL,
 							   NULL);
 	DefineCustomIntVariable("submeter.duty_timeout", "Longest time one duty of one site may take.",
 							NULL, &worker_duty_timeout_ms, 60000, 0, INT_MAX, PGC_SIGHUP,
@@ -101,7 +104,7 @@ worker_init(void)
 							&worker_naptime_ms, 500, 10, 60000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL,
 							NULL);
 	DefineCustomIntVariable("submeter.workers", "Workers per database.", "They share the sites.",
-							&worker_count, 1, 1, MAX_WORKERS, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+							&worker_count, 1, 1, MAX_WORKERS, at_start, 0, NULL, NULL, NULL);
 
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;

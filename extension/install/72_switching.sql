@@ -38,7 +38,7 @@ BEGIN
 	WHERE m.site_id = lock_meter.site_id AND m.meter_id = lock_meter.meter_id
 	FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
-		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('meter %s does not exist at site %s', lock_meter.meter_id, lock_meter.site_id),
+		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('meter %s does not exist at site %s', coalesce(lock_meter.meter_id::text, 'NULL'), lock_meter.site_id),
 			HINT = 'SELECT meter_id, code FROM submeter.meter lists the meters.';
 	END IF;
 END
@@ -141,8 +141,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
 	live submeter.command%ROWTYPE;
-	relay_now text;
-	wanted text := CASE queue_command.action WHEN 'open' THEN 'open' ELSE 'closed' END;
+	is_open boolean;
 	made bigint;
 BEGIN
 	PERFORM submeter.lock_meter(queue_command.site_id, queue_command.meter_id);
@@ -158,20 +157,19 @@ BEGIN
 			PERFORM submeter.finish_command(live.site_id, live.command_id, 'superseded',
 				format('superseded by %s: %s', queue_command.action, queue_command.reason), queue_command.as_of);
 		END IF;
-		-- Only what the meter itself said counts, and only while nothing newer may have moved the contact.
-		SELECT s.relay INTO relay_now FROM submeter.meter_state s
-		WHERE s.site_id = queue_command.site_id AND s.meter_id = queue_command.meter_id;
+		-- An open breaker needs another cause, not another command. A close is always read back: somebody waits for light.
+		is_open := queue_command.action = 'open' AND EXISTS (
+			SELECT FROM submeter.meter_state s
+			WHERE s.site_id = queue_command.site_id AND s.meter_id = queue_command.meter_id AND s.relay = 'open');
 		INSERT INTO submeter.command (site_id, meter_id, action, cause, reason, close_mode, state, requested_by, requested_at, not_before, expires_at,
 			finished_at, relay_before, relay_after, evidence, detail, decision_id)
 		SELECT queue_command.site_id, queue_command.meter_id, queue_command.action, queue_command.cause, queue_command.reason,
 			coalesce(queue_command.close_mode, 'direct'),
-			CASE WHEN relay_now = wanted THEN 'confirmed' WHEN queue_command.close_mode = 'confirm' THEN 'held' ELSE 'queued' END,
+			CASE WHEN is_open THEN 'confirmed' WHEN queue_command.close_mode = 'confirm' THEN 'held' ELSE 'queued' END,
 			(submeter.me()).login, queue_command.as_of, queue_command.not_before, queue_command.expires_at,
-			CASE WHEN relay_now = wanted THEN queue_command.as_of END,
-			CASE WHEN relay_now = wanted THEN relay_now END, CASE WHEN relay_now = wanted THEN relay_now END,
-			CASE WHEN relay_now = wanted THEN jsonb_build_object('kind', 'relay', 'already', true) END,
-			CASE WHEN relay_now = wanted THEN 'the breaker was ' || wanted || ' already' END,
-			queue_command.decision_id
+			CASE WHEN is_open THEN queue_command.as_of END, CASE WHEN is_open THEN 'open' END, CASE WHEN is_open THEN 'open' END,
+			CASE WHEN is_open THEN '{"kind": "relay", "already": true}'::jsonb END,
+			CASE WHEN is_open THEN 'the breaker was open already' END, queue_command.decision_id
 		RETURNING command_id INTO made;
 	END IF;
 	IF queue_command.action = 'open' THEN
@@ -183,7 +181,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.queue_command(int, bigint, text, text, text, text, timestamptz, timestamptz, bigint, timestamptz) IS
-'Puts an open (with its cause) or close on the way and returns its command_id: the live one when the same action is pending, a confirmed one when the breaker is there already. Supersedes what still waits; NULL when the opposite may be on the wire: try again later. Interlocks are the caller''s and send_command()''s.';
+'Puts an open (with its cause) or close on the way and returns its command_id: the live one when the same action is pending, a confirmed one when it is to be opened and is open already. Supersedes what still waits; NULL when the opposite may be on the wire: try again later. Interlocks are the caller''s and send_command()''s.';
 
 CREATE FUNCTION submeter.settle_causes(site_id int, meter_id bigint, as_of timestamptz, reason text, not_before timestamptz DEFAULT NULL, direct boolean DEFAULT false)
 RETURNS bigint

@@ -206,7 +206,7 @@ BEGIN
 	SELECT c.* INTO found FROM submeter.command c
 	WHERE c.site_id = send_command.site_id AND c.command_id = send_command.command_id;
 	IF found.state <> 'claimed' OR found.claimed_by IS DISTINCT FROM send_command.poller THEN
-		RETURN QUERY SELECT false, format('the command is %s and not yours', found.state);
+		RETURN QUERY SELECT false, CASE found.state WHEN 'claimed' THEN 'another poller has the command' ELSE format('the command is %s', found.state) END;
 		RETURN;
 	END IF;
 	IF found.expires_at <= at THEN
