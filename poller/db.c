@@ -116,7 +116,7 @@ db_set_message(char *target, size_t size, const char *message)
 		target[length - 1] = '\0';
 	for (; *target != '\0'; target++)
 	{
-		if (*target == '\n')
+		if (*target == '\n' || *target == '\t')
 			*target = ' ';
 	}
 }
@@ -158,6 +158,17 @@ db_lose(SmDb *db, const char *message)
 	}
 }
 
+/* What the server remarks on goes to our log and not past it. */
+static void
+db_notice(void *context, const char *message)
+{
+	SmDb *db = context;
+	char text[512];
+
+	db_set_message(text, sizeof(text), message);
+	log_debug("database (%s): %s", db->name, text);
+}
+
 /* Begins to connect. What the caller's conninfo says wins over our keepalives. */
 static void
 db_connect(SmDb *db)
@@ -176,6 +187,7 @@ db_connect(SmDb *db)
 		db_lose(db, db->conn == NULL ? "out of memory" : PQerrorMessage(db->conn));
 		return;
 	}
+	PQsetNoticeProcessor(db->conn, db_notice, db);
 	loop_set(db->loop, &db->timer, base_now_us() + DB_CONNECT_US);
 	loop_watch(db->loop, &db->watch, PQsocket(db->conn), EPOLLOUT);
 }

@@ -477,6 +477,14 @@ deliver_is_spooled(const SmDeliver *deliver)
 	return deliver->pending_count == 0 && deliver->spooling == 0;
 }
 
+/* Whether there is nothing that could be delivered now. */
+bool
+deliver_is_drained(const SmDeliver *deliver)
+{
+	return deliver_is_spooled(deliver) &&
+		   (!db_is_up(deliver->db) || (!deliver->busy && deliver->starved));
+}
+
 /* Whether every reading taken is in the database, or put aside. */
 bool
 deliver_is_done(const SmDeliver *deliver)

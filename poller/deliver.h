@@ -18,6 +18,7 @@ extern void deliver_free(SmDeliver *deliver);
 extern void deliver_add(SmDeliver *deliver, const SmReading *reading, bool urgent);
 extern void deliver_flush(SmDeliver *deliver);
 extern bool deliver_is_done(const SmDeliver *deliver);
+extern bool deliver_is_drained(const SmDeliver *deliver);
 extern bool deliver_is_spooled(const SmDeliver *deliver);
 extern int deliver_slowness(SmDeliver *deliver);
 

@@ -260,30 +260,38 @@ field_build_meters(SmField *field, const SmPlan *plan, SmBus **buses, int bus_co
 	return meters;
 }
 
+/* The same problem in the plan before this one; NULL when it is new. */
+static const SmLeftOut *
+field_find_left_out(const SmField *field, const SmPlanProblem *problem)
+{
+	int i;
+
+	for (i = 0; i < field->left_out_count; i++)
+	{
+		const SmLeftOut *entry = &field->left_out[i];
+
+		if (entry->site_id == problem->site_id && entry->id == problem->id &&
+			entry->is_gateway == problem->is_gateway && strcmp(entry->text, problem->text) == 0)
+			return entry;
+	}
+	return NULL;
+}
+
 /* Lists what the plan leaves out, and says what is new in it. */
 static void
 field_note_problems(SmField *field, const SmPlan *plan)
 {
 	SmLeftOut *list = base_alloc((size_t) plan->problem_count * sizeof(SmLeftOut));
 	int i;
-	int j;
 
 	for (i = 0; i < plan->problem_count; i++)
 	{
 		const SmPlanProblem *problem = &plan->problems[i];
-		SmLeftOut *entry = &list[i];
+		const SmLeftOut *old = field_find_left_out(field, problem);
 
-		*entry = (SmLeftOut){problem->site_id, problem->is_gateway, problem->id, false,
-							 base_copy(problem->text)};
-		for (j = 0; j < field->left_out_count && !entry->told; j++)
-		{
-			const SmLeftOut *old = &field->left_out[j];
-
-			entry->told = old->site_id == entry->site_id && old->id == entry->id &&
-						  old->is_gateway == entry->is_gateway &&
-						  strcmp(old->text, entry->text) == 0;
-		}
-		if (entry->told)
+		list[i] = (SmLeftOut){problem->site_id, problem->is_gateway, problem->id,
+							  old != NULL && old->told, base_copy(problem->text)};
+		if (old != NULL)
 			continue;
 		if (problem->id == 0)
 			log_warning("plan: %s", problem->text);

@@ -29,7 +29,7 @@
 #define MAIN_ONCE_DELIVER_US (30 * US_PER_S)
 #define MAIN_CHECK_US (30 * US_PER_S)
 #define MAIN_STOP_US (20 * US_PER_S)
-#define MAIN_REPORT_US (2 * US_PER_S)
+#define MAIN_DRAIN_US (2 * US_PER_S)
 
 enum
 {
@@ -52,6 +52,7 @@ typedef struct SmPoller
 	bool ending;   /* with --once: all is done; else: a signal came */
 	bool stopping; /* buses are being let finish */
 	bool finished;
+	int64_t stopped_us; /* when stopping began */
 	bool planned;
 	int status;
 	char trouble[256];
@@ -208,6 +209,7 @@ static void
 main_stop(SmPoller *poller)
 {
 	poller->stopping = true;
+	poller->stopped_us = base_now_us();
 	loop_set(poller->loop, &poller->limit, base_now_us() + MAIN_STOP_US);
 	field_stop(poller->field);
 	control_stop(poller->control);
@@ -303,6 +305,16 @@ main_open_spool(SmPoller *poller, int64_t *last_ms)
 	return true;
 }
 
+/* Whether a stopping program has nothing left to wait for. Readings may wait in the spool. */
+static bool
+main_is_quiet(const SmPoller *poller)
+{
+	return field_is_quiet(poller->field) && control_is_quiet(poller->control) &&
+		   deliver_is_spooled(poller->deliver) &&
+		   (deliver_is_drained(poller->deliver) ||
+			base_now_us() - poller->stopped_us > MAIN_DRAIN_US);
+}
+
 /* Runs until all is done; returns the exit status. */
 static int
 main_run(SmPoller *poller)
@@ -328,8 +340,7 @@ main_run(SmPoller *poller)
 	while (!poller->finished)
 	{
 		loop_turn(poller->loop);
-		if (poller->stopping && field_is_quiet(poller->field) &&
-			deliver_is_spooled(poller->deliver) && control_is_quiet(poller->control))
+		if (poller->stopping && main_is_quiet(poller))
 			poller->finished = true;
 	}
 	return poller->status;

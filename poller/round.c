@@ -151,7 +151,7 @@ round_stamp(SmMeter *meter, int64_t wall_ms)
 		floor_ms = meter->last_ms;
 	if (wall_ms > floor_ms)
 		return wall_ms;
-	if (now_us - told_us > 60 * US_PER_S)
+	if (wall_ms < floor_ms && (told_us == 0 || now_us - told_us > 60 * US_PER_S))
 	{
 		told_us = now_us;
 		log_error("the clock of this machine went back by %lld ms",

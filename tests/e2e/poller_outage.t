@@ -1,0 +1,143 @@
+#!/bin/bash
+# No reading is lost: database away, kill -9 of the poller and of the server, bad rows, a damaged spool.
+# shellcheck source=tests/e2e/poller.sh
+. "$(dirname "$0")/poller.sh"
+
+setup 'start the farm' farm_start "$SM_RUN" <<'END'
+speed 1
+port a 0
+meter 1-4 DDS238-2 watts=1000 start_kwh=100
+END
+setup 'start the database' field_start
+a=$(farm_port a)
+dds=$(sql "SELECT model FROM submeter.meter_model WHERE model LIKE 'DDS238%' ORDER BY model LIMIT 1")
+setup 'plan' eval 'field_gateway 1 "127.0.0.1:$a" timeout_ms=300 gap_ms=0 poll_interval="200 ms"
+	for meter in 1 2 3 4; do field_meter $meter 1 $meter "$dds"; done'
+
+# --check and --once
+is "$(poller_run --check 2>/dev/null | head -4 | tr '\n' ' ')" 'gateways: 1 meters: 4 models: 1 problems: 0 ' '--check lists the plan'
+ok '--once reads every meter' poller_run --once 2>"$SM_RUN/once.log"
+is "$(sql 'SELECT count(DISTINCT meter_id) FROM submeter.reading')" 4 'and delivers'
+farm down a
+ok '--once fails when no meter answers' eval '! poller_run --once 2>>"$SM_RUN/once.log"'
+farm up a
+is "$("$POLLER" --version)" "submeter-poller $(sed -n "s/^default_version = '\(.*\)'/\1/p" "$here/../../submeter.control")" '--version'
+ok 'a wrong option is refused' eval '"$POLLER" --nonsense 2>/dev/null; [ $? = 2 ]'
+ok '--check without a database says so' eval \
+	'"$POLLER" --allow-root --check --dsn "host=$SM_RUN port=1 user=x dbname=x" 2>/dev/null; [ $? = 3 ]'
+
+poller_start
+readings()
+{
+	sql 'SELECT count(*) FROM submeter.reading'
+}
+grown()
+{
+	local now
+	now=$(readings) && [ -n "$now" ] && [ "$now" -gt "$1" ]
+}
+spooled()
+{
+	[ "$(spool 'SELECT count(*) FROM reading' 2>/dev/null || echo 0)" -gt "$1" ]
+}
+# gaps MS: pairs of neighbouring readings of a meter that lie further apart
+gaps()
+{
+	sql "SELECT count(*) FROM (
+		SELECT ts - lag(ts) OVER (PARTITION BY meter_id ORDER BY ts) AS gap FROM submeter.reading
+		WHERE ts > '$since') x WHERE gap > interval '$1 ms'"
+}
+wait_for 15 'it reads' grown 12
+since=$(sql 'SELECT max(ts) FROM submeter.reading')
+ok 'a second poller on the same spool is refused' eval \
+	'poller_run --once 2>"$SM_RUN/second.log"; grep -q "in use by another poller" "$SM_RUN/second.log"'
+
+# the database is away while readings go on
+setup 'stop the server' server_stop db fast
+wait_for 30 'readings gather in the spool' spooled 60
+setup 'start the server' server_start db
+before=$(readings)
+wait_for 30 'all of them come' grown $((before + 60))
+drained()
+{
+	poller_running && [ "$(spool 'SELECT count(*) FROM reading')" -le 8 ]
+}
+wait_for 15 'and leave the spool' drained
+is "$(gaps 1500)" 0 'without a gap'
+
+# the server is killed in the middle
+for _ in 1 2 3; do
+	before=$(readings)
+	wait_for 30 'readings come' grown "$before"
+	setup 'kill the server' server_kill9 db
+	setup 'start it' server_start db
+done
+before=$(readings)
+wait_for 30 'readings come after three crashes' grown $((before + 8))
+is "$(gaps 1500)" 0 'without a gap'
+
+# the poller is killed while the database is away
+setup 'stop the server' server_stop db fast
+wait_for 30 'readings gather' spooled 30
+poller_kill9
+kept=$(spool 'SELECT count(*) FROM reading')
+last=$(spool 'SELECT max(ts_ms) FROM reading')
+setup 'start the server' server_start db
+before=$(readings)
+poller_start
+wait_for 30 'what the killed poller had kept comes' grown $((before + kept - 1))
+isnt "$(sql "SELECT count(*) FROM submeter.reading WHERE ts = to_timestamp($last / 1000.0)")" 0 'up to the last one'
+
+# a poller that is killed again and again leaves nothing behind but whole readings
+for _ in 1 2 3 4 5; do
+	before=$(readings)
+	wait_for 30 'it reads again' grown "$before"
+	poller_kill9
+	poller_start
+done
+before=$(readings)
+wait_for 30 'it goes on' grown $((before + 8))
+poller_stop
+
+# rows the database refuses
+spool "INSERT INTO reading (site_id, meter_id, ts_ms, row) VALUES
+	(1, 1, 1, '(1,not-a-time,1,,,,,,,,,,,,,,,,,,poll)'), (1, 1, 2, 'rubbish'),
+	(1, 2, 3, '(2,2026-11-01T00:00:00.000Z,100000,,,,,,,,,,,,,,,,,,poll)')"
+before=$(readings)
+poller_start
+wait_for 30 'bad rows stop nobody' grown $((before + 8))
+poller_stop
+is "$(spool "SELECT group_concat(ts_ms || ':' || sqlstate) FROM rejected ORDER BY id")" '1:22007,2:22P02' 'they are kept with the reason'
+is "$(sql "SELECT count(*) FROM submeter.reading WHERE ts = '2026-11-01 00:00Z'")" 1 'the good one between them came'
+
+# a damaged spool is put aside
+dd if=/dev/urandom of="$SPOOL/spool.db" bs=512 count=8 seek=1 conv=notrunc 2>/dev/null
+rm -f "$SPOOL/spool.db-wal" "$SPOOL/spool.db-shm"
+before=$(readings)
+poller_start
+wait_for 30 'it begins a new one' grown "$before"
+ok 'and keeps the damaged file' eval 'compgen -G "$SPOOL/damaged-*.db" >/dev/null'
+poller_stop
+is "$(stat -c %a "$SPOOL") $(stat -c %a "$SPOOL/spool.db")" '700 600' 'nobody else can read the spool'
+
+# full
+before=$(readings)
+poller_start --spool-max-mb 1
+wait_for 15 'it reads' grown "$before"
+setup 'stop the server' server_stop db fast
+setup 'fill the spool' spool ".timeout 10000" "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+	INSERT INTO reading (site_id, meter_id, ts_ms, row) SELECT 1, 3, i,
+		printf('(3,2026-10-01T%02d:%02d:%02d.%03dZ,50000,,,,,,,,,,,,,,,,,,poll)', i / 36000, i / 600 % 60, i / 10 % 60, i % 10) FROM n"
+full()
+{
+	grep -q 'THE SPOOL IS FULL' "$POLLER_LOG"
+}
+wait_for 20 'a full spool is told' full
+setup 'start the server' server_start db
+wait_for 60 'and empties' drained
+before=$(readings)
+wait_for 15 'then it reads again' grown "$before"
+ok 'it stops cleanly' poller_stop
+is "$(sql 'SELECT count(*) FROM submeter.reading_suspect WHERE rule = $$second_value$$')" 0 'no reading came with two values'
+unlike "$(cat "$POLLER_LOG")" 'runtime error|Sanitizer' 'no complaint of a sanitizer'
+done_testing
