@@ -115,9 +115,16 @@ BEGIN
 	UPDATE submeter.command c
 	SET state = 'unknown', lease_until = NULL, claimed_by = NULL, detail = 'in flight when the database was copied'
 	WHERE c.state IN ('claimed', 'sent', 'awaiting_key');
-	UPDATE submeter.command c
-	SET state = 'expired', finished_at = clock_timestamp(), detail = 'queued in the original installation'
+	PERFORM submeter.finish_command(c.site_id, c.command_id, 'expired', 'queued in the original installation', clock_timestamp())
+	FROM submeter.command c
 	WHERE c.state IN ('held', 'queued');
+	-- The original may have delivered what still waits here; whoever was to be told of a trip is announced anew.
+	UPDATE submeter.account_state t
+	SET announced_at = NULL, notice_id = NULL, lead = NULL, trip_due_at = NULL
+	WHERE t.announced_at IS NOT NULL AND submeter.told_at(t.site_id, t.account_id, t.notice_id) IS NULL;
+	UPDATE submeter.notice n
+	SET state = 'cancelled', last_error = 'queued in the original installation'
+	WHERE n.state = 'queued';
 	UPDATE submeter.installation i
 	SET system_identifier = submeter.system_identifier(),
 		database_oid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()),
@@ -125,4 +132,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.adopt(text) IS
-'Makes this database the installation that works: afterwards duties and daemons run here. Commands that were in flight become unknown (their relay is read back), queued ones expire. 42501 unless administrator.';
+'Makes this database the installation that works: afterwards duties and daemons run here. Commands that were in flight become unknown (their relay is read back), queued ones expire, waiting notices are cancelled. 42501 unless administrator.';
