@@ -796,7 +796,7 @@ BEGIN
 				format('Reconnect balance %s %s.', f.reconnect_balance, f.currency), format('复电余额 %s %s。', f.reconnect_balance, f.currency),
 				format('Recharge at least %s.', missing), format('请至少充值 %s。', missing)),
 			(5, f.causes IS NULL, 'Are causes left to keep the breaker open?', '是否还有断电原因?',
-				coalesce(format('Causes on record: %s.', f.causes), 'None.'), coalesce(format('断电原因:%s。', f.causes), '无。'),
+				coalesce('Causes on record: ' || f.causes || '.', 'None.'), coalesce('断电原因:' || f.causes || '。', '无。'),
 				CASE WHEN f.has_lockout THEN 'Somebody works there: ask who hung the tag; clear_lockout() once it is off.'
 					WHEN f.has_arrears AND f.policy_mode = 'observe' THEN 'The policy only observes: an operator calls clear_cause(… arrears …).'
 					WHEN f.has_arrears THEN 'The next run of the policy removes arrears; wait a minute.'

@@ -22,7 +22,7 @@ $$;
 COMMENT ON FUNCTION submeter.notice_fill(text, jsonb) IS
 'Fills {placeholders} of a text with facts; what is not known becomes a dash.';
 
-CREATE FUNCTION submeter.notice_header(value text) RETURNS text
+CREATE FUNCTION submeter.notice_header(value text, is_phrase boolean DEFAULT false) RETURNS text
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -33,7 +33,9 @@ BEGIN
 			DETAIL = format('Found in %s.', quote_literal(notice_header.value)),
 			HINT = 'Take line breaks and tabs out of names and subjects.';
 	END IF;
-	IF notice_header.value ~ '^[ -~]{0,60}$' AND position('=?' IN notice_header.value) = 0 THEN
+	IF notice_header.value ~ (CASE WHEN notice_header.is_phrase THEN '^[A-Za-z0-9 _-]{0,60}$' ELSE '^[ -~]{0,60}$' END)
+		AND position('=?' IN notice_header.value) = 0
+	THEN
 		RETURN notice_header.value;
 	END IF;
 	-- RFC 2047: words of at most 75 characters, never cutting a character in two.
@@ -42,8 +44,8 @@ BEGIN
 		FROM generate_series(1, length(notice_header.value), 10) g(first));
 END
 $$;
-COMMENT ON FUNCTION submeter.notice_header(text) IS
-'A header value of a mail message, encoded by RFC 2047 where it is not plain ASCII. 22023 for control characters (header injection).';
+COMMENT ON FUNCTION submeter.notice_header(text, boolean) IS
+'A header value of a mail message, encoded by RFC 2047 where it is not plain ASCII or, in a phrase (a person''s name), has characters that mean something there. 22023 for control characters (header injection).';
 
 CREATE FUNCTION submeter.notice_message(message_id text, recipient text, address text, subject text, body text, sent_at timestamptz)
 RETURNS text
@@ -55,7 +57,7 @@ AS $$
 		(ARRAY['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'])[extract(month FROM u.at)::int],
 		to_char(u.at, ' YYYY HH24:MI:SS'), ' +0000', E'\r\n',
 		'From: Submeter <submeter@localhost>', E'\r\n',
-		'To: ', submeter.notice_header(notice_message.recipient), ' <', coalesce(submeter.notice_header(notice_message.address), 'nobody@localhost'), '>', E'\r\n',
+		'To: ', submeter.notice_header(notice_message.recipient, true), ' <', coalesce(submeter.notice_header(notice_message.address), 'nobody@localhost'), '>', E'\r\n',
 		'Subject: ', submeter.notice_header(notice_message.subject), E'\r\n',
 		'Message-ID: <', submeter.notice_header(notice_message.message_id), '@submeter.localhost>', E'\r\n',
 		'MIME-Version: 1.0', E'\r\n',
@@ -84,7 +86,7 @@ AS $$
 		('trip_announced', 'en', '{site}: power will be cut, {unit}',
 			E'Dear {tenant},\nyour electricity account {account} ({unit}) is in arrears: the available balance is {available} {currency}. Unless at least {amount} {currency} is paid before {due_at}, the power will be cut after that time. It comes back by itself once the payment is credited. If you have paid already, please contact the property office.\n\n{site}'),
 		('tripped', 'zh', '{site}:{unit} 已停电',
-			E'{tenant}:\n您的电费账户 {account}({unit})因欠费已于 {at} 停止供电,可用余额为 {available} {currency}。充值至少 {amount} {currency} 后自动恢复供电。\n\n{site}'),
+			E'{tenant}:\n您的电费账户 {account}({unit})因欠费已于 {at} 停止供电,可用余额为 {available} {currency}。充值至少 {amount} {currency}后自动恢复供电。\n\n{site}'),
 		('tripped', 'en', '{site}: the power was cut, {unit}',
 			E'Dear {tenant},\nthe power of {unit} (account {account}) was cut at {at} because of arrears; the available balance is {available} {currency}. It comes back by itself once at least {amount} {currency} is paid.\n\n{site}'),
 		('reconnected', 'zh', '{site}:{unit} 已恢复供电',
