@@ -206,8 +206,9 @@ WHERE c.connamespace = 'submeter'::regnamespace AND c.contype = 'f' AND c.confde
 	AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.conrelid
 		AND (SELECT array_agg(k ORDER BY k) FROM unnest((i.indkey::int2[])[0:cardinality(c.conkey) - 1]) k) = (SELECT array_agg(k ORDER BY k) FROM unnest(c.conkey) k))
 ORDER BY 1, 2;
--- tables that keep facts and can be changed: both triggers, in replica mode too
-SELECT t.name, x.name AS missing FROM unnest('{reading,reading_verdict,transfer,audit}'::text[]) t(name)
+-- tables that keep facts and can be changed: both triggers, in replica mode too, on each partition
+SELECT t.name, x.name AS missing
+FROM (SELECT name FROM relation WHERE partition OR name IN ('reading', 'reading_verdict', 'transfer', 'audit')) t
 CROSS JOIN unnest('{append_only,append_only_truncate}'::text[]) x(name)
 WHERE NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = ('submeter.' || t.name)::regclass AND g.tgname = x.name AND g.tgenabled = 'A') ORDER BY 1, 2;
 

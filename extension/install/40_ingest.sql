@@ -66,6 +66,10 @@ BEGIN
 		EXECUTE format('ALTER TABLE submeter.reading ATTACH PARTITION submeter.%I FOR VALUES FROM (%L) TO (%L)',
 			child, month, month + interval '1 month');
 		EXECUTE format('ALTER TABLE submeter.%I DROP CONSTRAINT in_month', child);
+		-- A partition inherits neither the protection in replica mode nor the trigger on TRUNCATE.
+		EXECUTE format('CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON submeter.%I FOR EACH STATEMENT EXECUTE FUNCTION submeter.refuse_change(%L)',
+			child, 'Withdraw or replace a reading with submeter.judge_reading().');
+		EXECUTE format('ALTER TABLE submeter.%I ENABLE ALWAYS TRIGGER append_only, ENABLE ALWAYS TRIGGER append_only_truncate', child);
 		EXECUTE format('COMMENT ON TABLE submeter.%I IS %L', child, 'Readings of ' || to_char(month, 'YYYY-MM') || ' (UTC).');
 		INSERT INTO submeter.reading_partition (from_ts, to_ts, name) VALUES (month, month + interval '1 month', child);
 		made := made + 1;
@@ -240,7 +244,7 @@ BEGIN
 		AND r.meter_id = judge_reading.meter_id AND r.ts = judge_reading.ts)
 	THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002',
-			MESSAGE = format('meter %s has no reading at %s', judge_reading.meter_id, judge_reading.ts),
+			MESSAGE = format('meter %s has no reading at %s', coalesce(judge_reading.meter_id::text, 'NULL'), coalesce(judge_reading.ts::text, 'NULL')),
 			HINT = 'SELECT ts, rule FROM submeter.reading_suspect lists the readings to judge.';
 	END IF;
 	PERFORM submeter.require_approval('judge_reading', judge_reading.site_id,
