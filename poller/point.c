@@ -78,38 +78,42 @@ point_words(SmPointType type)
 	return point_types[type].words;
 }
 
+/* Appends a digit; zeros at the end of a fraction are only counted until another digit follows. */
+static bool
+point_scale_digit(SmScale *scale, int digit, bool fraction, int *zeros)
+{
+	if (fraction && digit == 0)
+	{
+		(*zeros)++;
+		return true;
+	}
+	for (; *zeros > 0 && scale->times <= SCALE_TIMES_MAX; (*zeros)--, scale->digits++)
+		scale->times *= 10;
+	scale->times = scale->times * 10 + digit;
+	scale->digits += fraction;
+	return scale->times <= SCALE_TIMES_MAX && scale->digits <= SCALE_DIGITS_MAX;
+}
+
 /* Parses a decimal such as 0.001, 10 or -1 exactly. Refuses zero and what would not fit. */
 bool
 point_parse_scale(const char *text, SmScale *scale)
 {
 	bool negative = *text == '-';
-	bool point = false;
-	int64_t times = 0;
-	int digits = 0;
-	int seen = 0;
+	bool fraction = false;
+	int zeros = 0;
 
+	*scale = (SmScale){0, 0};
 	for (text += negative; *text != '\0'; text++)
 	{
-		if (*text == '.' && !point)
-		{
-			point = true;
-			continue;
-		}
-		if (*text < '0' || *text > '9')
-			return false;
-		times = times * 10 + (*text - '0');
-		digits += point;
-		seen++;
-		if (times > SCALE_TIMES_MAX || digits > 18)
+		if (*text == '.' && !fraction)
+			fraction = true;
+		else if (*text < '0' || *text > '9' ||
+				 !point_scale_digit(scale, *text - '0', fraction, &zeros))
 			return false;
 	}
-	for (; digits > 0 && times % 10 == 0; digits--)
-		times /= 10;
-	if (seen == 0 || times == 0 || digits > SCALE_DIGITS_MAX)
-		return false;
-	scale->times = negative ? -times : times;
-	scale->digits = digits;
-	return true;
+	if (negative)
+		scale->times = -scale->times;
+	return scale->times != 0;
 }
 
 /* Says what is wrong with a point; NULL when nothing is. Static memory. */
