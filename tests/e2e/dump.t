@@ -74,7 +74,7 @@ load()
 }
 has_load()
 {
-	[ "$(cat "$SM_RUN/load" 2>/dev/null || echo 0)" -ge "$1" ]
+	[ "$(tail -n 1 "$SM_RUN/load" 2>/dev/null | grep . || echo 0)" -ge "$1" ]
 }
 load &
 load_pid=$!
