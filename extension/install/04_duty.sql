@@ -136,3 +136,6 @@ AS $$
 	SELECT submeter.storage_version() = (SELECT max(s.version) FROM submeter.storage_step s) AND submeter.is_adopted()
 $$;
 COMMENT ON FUNCTION submeter.is_awake() IS 'Whether duties run in this database: its storage matches the code and it is no copy.';
+
+-- The view health says which duty is late.
+GRANT SELECT ON submeter.duty TO submeter_admin, submeter_auditor;

@@ -150,9 +150,12 @@ SELECT submeter.describe('payment_order', 'Payments a tenant has begun; while on
 	"payment_order_id":"the order","provider":"who takes the money","amount":"in the currency of the site","state":"open, paid or closed",
 	"idempotency_key":"the caller''s key","expires_at":"after this it no longer counts as under way"}');
 
-SELECT submeter.protect('tariff', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp}', '{submeter_admin}');
+SELECT submeter.protect('tariff', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp}', '{submeter_admin}',
+	'tariff_id IN (SELECT y.tariff_id FROM submeter.supply y WHERE y.site_id = tariff.site_id AND y.account_id = ANY (submeter.my_accounts()))');
 SELECT submeter.protect('tariff_version', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp}', '{submeter_admin}');
-SELECT submeter.protect('credit_policy', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor}', '{submeter_admin}');
+SELECT submeter.protect('credit_policy', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp}', '{submeter_admin}',
+	'policy_id IN (SELECT coalesce(a.policy_id, s.default_policy_id) FROM submeter.account a JOIN submeter.site s ON s.site_id = a.site_id
+		WHERE a.site_id = credit_policy.site_id AND a.account_id = ANY (submeter.my_accounts()))');
 SELECT submeter.protect('account', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp}', '{submeter_admin}', 'tenant_id = ANY (submeter.my_tenants())');
 SELECT submeter.protect('supply', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp}', '{submeter_admin}', 'account_id = ANY (submeter.my_accounts())');
 SELECT submeter.protect('payment_order', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp}', '{}', 'account_id = ANY (submeter.my_accounts())');

@@ -204,7 +204,8 @@ SELECT submeter.describe('duty_state', 'Each duty of each site: the row a worker
 SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_cashier,submeter_field,submeter_auditor}', '{}', 'meter_id = ANY (submeter.my_meters())')
 FROM unnest('{command,read_request}'::text[]) r;
 SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor}', '{}', 'account_id = ANY (submeter.my_accounts())')
-FROM unnest('{account_state,decision,notice}'::text[]) r;
+FROM unnest('{decision,notice}'::text[]) r;
+SELECT submeter.protect('account_state', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp}', '{}', 'account_id = ANY (submeter.my_accounts())');
 SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_field,submeter_auditor}') FROM unnest('{alarm,alarm_pending}'::text[]) r;
 SELECT submeter.protect('duty_state', '{submeter_admin,submeter_auditor}');
 

@@ -20,7 +20,7 @@ SELECT submeter.describe('account_balance', 'Balance of each account now.', '{
 
 CREATE VIEW submeter.live_meter WITH (security_invoker = true, security_barrier = true) AS
 SELECT m.site_id, m.meter_id, m.code AS meter, m.model, m.role, m.protection, g.code AS gateway, m.bus_address,
-	s.ts, s.energy_wh / 1000.0 AS register_kwh, s.power_w, s.v_a, s.v_b, s.v_c, s.i_a, s.i_b, s.i_c, s.power_factor,
+	s.ts, round(s.energy_wh * 0.001, 3) AS register_kwh, s.power_w, s.v_a, s.v_b, s.v_c, s.i_a, s.i_b, s.i_c, s.power_factor,
 	s.relay, s.relay_at, s.online, s.last_contact_at, s.failures, s.last_error,
 	(SELECT array_agg(o.cause ORDER BY o.cause) FROM submeter.open_cause o
 		WHERE o.site_id = m.site_id AND o.meter_id = m.meter_id) AS open_causes
@@ -37,7 +37,7 @@ SELECT submeter.describe('live_meter', 'Each meter as it is now.', '{
 CREATE VIEW submeter.usage_hour WITH (security_invoker = true, security_barrier = true) AS
 SELECT u.site_id, u.meter_id, u.day,
 	(u.day::timestamp AT TIME ZONE s.time_zone) + (h.n - 1) * interval '1 hour' AS hour,
-	h.wh AS energy_wh, h.wh / 1000.0 AS kwh, nullif(h.w, 0) AS max_power_w
+	h.wh AS energy_wh, round(h.wh * 0.001, 3) AS kwh, nullif(h.w, 0) AS max_power_w
 FROM submeter.usage_day u
 JOIN submeter.site s ON s.site_id = u.site_id
 CROSS JOIN LATERAL unnest(u.hour_wh, u.hour_max_w) WITH ORDINALITY AS h(wh, w, n);
@@ -45,12 +45,12 @@ SELECT submeter.describe('usage_hour', 'Energy of each local hour (用电量), a
 	"day":"local day","hour":"start of the hour","energy_wh":"energy in it, Wh","kwh":"energy in it, kWh","max_power_w":"largest power read in it"}');
 
 CREATE VIEW submeter.usage_daily WITH (security_invoker = true, security_barrier = true) AS
-SELECT u.site_id, u.meter_id, m.code AS meter, u.day, u.energy_wh / 1000.0 AS kwh, nullif(u.max_power_w, 0) AS max_power_w
+SELECT u.site_id, u.meter_id, m.code AS meter, u.day, round(u.energy_wh * 0.001, 3) AS kwh, nullif(u.max_power_w, 0) AS max_power_w
 FROM submeter.usage_day u JOIN submeter.meter m ON m.site_id = u.site_id AND m.meter_id = u.meter_id;
 SELECT submeter.describe('usage_daily', 'Energy of each meter and local day.', '{"meter":"code of the meter","day":"local day","kwh":"energy in kWh","max_power_w":"largest power read"}');
 
 CREATE VIEW submeter.usage_monthly WITH (security_invoker = true, security_barrier = true) AS
-SELECT u.site_id, u.meter_id, m.code AS meter, date_trunc('month', u.day::timestamp)::date AS month, sum(u.energy_wh) / 1000.0 AS kwh,
+SELECT u.site_id, u.meter_id, m.code AS meter, date_trunc('month', u.day::timestamp)::date AS month, round(sum(u.energy_wh) * 0.001, 3) AS kwh,
 	nullif(max(u.max_power_w), 0) AS max_power_w
 FROM submeter.usage_day u JOIN submeter.meter m ON m.site_id = u.site_id AND m.meter_id = u.meter_id
 GROUP BY u.site_id, u.meter_id, m.code, date_trunc('month', u.day::timestamp)::date;
@@ -70,7 +70,7 @@ SELECT submeter.describe('recharge_statement', 'Money in and out of each account
 
 CREATE VIEW submeter.charge_statement WITH (security_invoker = true, security_barrier = true) AS
 SELECT c.site_id, c.account_id, a.code AS account, f.code AS tariff, c.cycle_start, c.cycle_end, c.settled_to,
-	c.energy_wh / 1000.0 AS kwh, c.tier_wh, c.amount AS exact_amount, c.rounded AS amount, c.posted, c.rounded - c.posted AS accrued
+	round(c.energy_wh * 0.001, 3) AS kwh, c.tier_wh, c.amount AS exact_amount, c.rounded AS amount, c.posted, c.rounded - c.posted AS accrued
 FROM submeter.charge c
 JOIN submeter.account a ON a.site_id = c.site_id AND a.account_id = c.account_id
 LEFT JOIN submeter.tariff f ON f.site_id = c.site_id AND f.tariff_id = c.tariff_id;
@@ -98,8 +98,8 @@ SELECT submeter.describe('command_log', 'Commands to breakers and what came of t
 	"finished_at":"when it ended","attempts":"how often it was taken up","relay_before":"contact before","relay_after":"contact read back","evidence":"what the meter said","detail":"outcome in words"}');
 
 CREATE VIEW submeter.energy_balance WITH (security_invoker = true, security_barrier = true) AS
-SELECT p.site_id, p.meter_id, m.code AS meter, p.day, p.energy_wh / 1000.0 AS kwh, sum(c.energy_wh) / 1000.0 AS children_kwh,
-	(p.energy_wh - sum(c.energy_wh)) / 1000.0 AS difference_kwh,
+SELECT p.site_id, p.meter_id, m.code AS meter, p.day, round(p.energy_wh * 0.001, 3) AS kwh, round(sum(c.energy_wh) * 0.001, 3) AS children_kwh,
+	round((p.energy_wh - sum(c.energy_wh)) * 0.001, 3) AS difference_kwh,
 	round((p.energy_wh - sum(c.energy_wh)) * 100.0 / nullif(p.energy_wh, 0), 2) AS difference_percent
 FROM submeter.usage_day p
 JOIN submeter.meter m ON m.site_id = p.site_id AND m.meter_id = p.meter_id
