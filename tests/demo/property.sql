@@ -85,10 +85,9 @@ JOIN submeter.meter m ON m.site_id = :site_id AND m.code = s.unit;
 COMMIT;
 
 -- Money, at the cashier's desk.
-SET ROLE cashier;
+\connect - cashier
 SELECT submeter.recharge(a.site_id, a.account_id, CASE a.code WHEN 'bakery' THEN 15 WHEN 'tea' THEN 100 ELSE 500 END, 'cash', 'opening ' || a.code)
 FROM submeter.account a
 WHERE a.site_id = :site_id
 ORDER BY a.account_id
 \g /dev/null
-RESET ROLE;
