@@ -28,6 +28,12 @@ static const char find_meters[] =
 	"  OR d.seq > coalesce(t.seq, 0) AND d.from_ts <= $2)"
 	" ORDER BY s.meter_id";
 
+static const char take_dirty[] =
+	"DELETE FROM submeter.charge_dirty d USING (SELECT x.account_id, x.tariff_id FROM submeter.charge_dirty x"
+	"  WHERE x.site_id = $1 FOR UPDATE SKIP LOCKED) k"
+	" WHERE d.site_id = $1 AND d.account_id = k.account_id AND d.tariff_id = k.tariff_id"
+	" RETURNING d.account_id, d.tariff_id, d.from_ts";
+
 static const char find_supplies[] =
 	"SELECT k.ord::int4, s.account_id, s.tariff_id, lower(s.during), upper(s.during)"
 	" FROM unnest($2, $3) WITH ORDINALITY AS k(meter_id, from_ts, ord)"
@@ -257,14 +263,48 @@ typedef struct SmPairEntry
 	int pair;
 } SmPairEntry;
 
+/*
+ * An index of the pairs so far.
+ */
 static HTAB *
-pair_index(void)
+pair_index(const SmSettle *settle)
 {
 	HASHCTL control = {.keysize = sizeof(SmPairKey),
 					   .entrysize = sizeof(SmPairEntry),
 					   .hcxt = CurrentMemoryContext};
 
-	return hash_create("submeter pairs", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	HTAB *index =
+		hash_create("submeter pairs", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+
+	for (int i = 0; i < settle->n_pairs; i++)
+	{
+		SmPairKey key = {settle->pairs[i].account_id, settle->pairs[i].tariff_id};
+		SmPairEntry *entry = hash_search(index, &key, HASH_ENTER, NULL);
+
+		entry->pair = i;
+	}
+	return index;
+}
+
+/*
+ * Accounts that lost a supply: they are computed anew, though no meter with something new may lead there.
+ */
+static void
+dirty_pairs_find(SmSettle *settle)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[1] = {INT4OID};
+	Datum args[1] = {Int32GetDatum(settle->site_id)};
+
+	db_execute(&plan, take_dirty, 1, types, args, NULL, SPI_OK_DELETE_RETURNING);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		int at = pair_add(settle, cell_int64(i, 1), cell_int64(i, 2));
+		TimestampTz from = cycle_start(settle, cell_time(i, 3, DT_NOBEGIN));
+
+		settle->pairs[at].reset_from = from;
+		settle->pairs[at].load_from = from;
+	}
 }
 
 static void
@@ -292,7 +332,7 @@ supplies_find(SmSettle *settle)
 {
 	static SPIPlanPtr plan = NULL;
 	static const Oid types[3] = {INT4OID, INT8ARRAYOID, TIMESTAMPTZARRAYOID};
-	HTAB *index = pair_index();
+	HTAB *index = pair_index(settle);
 	Datum args[3];
 
 	args[0] = Int32GetDatum(settle->site_id);
@@ -620,6 +660,7 @@ settle_plan(SmSettle *settle)
 	meters_find(settle);
 	if (settle->n_meters == 0)
 		return;
+	dirty_pairs_find(settle);
 	supplies_find(settle);
 	helpers_find(settle);
 	ranges_set(settle);

@@ -155,7 +155,7 @@ WHERE r.language IN ('sql', 'plpgsql') AND NOT r.is_trigger AND r.source !~ ('\m
 SELECT DISTINCT r.routine, t.name AS relation FROM routine r JOIN relation t ON t.kind IN ('r', 'p', 'v')
 WHERE r.language IN ('sql', 'plpgsql')
 	AND regexp_replace(r.source, '(--[^\n]*|''[^'']*'')', '', 'g') ~ ('\m(FROM|JOIN|INTO|UPDATE)\s+' || t.name || '\M(?!\.)')
-	AND r.source !~ ('\m' || t.name || ' AS \(') ORDER BY 1, 2;
+	AND r.source !~ ('\m' || t.name || ' AS (NOT )?(MATERIALIZED )?\(') ORDER BY 1, 2;
 -- the verbs of the contract and the names of their arguments
 WITH contract(verb, arguments) AS (VALUES
 	('ingest', '{site_id,readings}'::text[]), ('ingest_json', '{site_id,readings}'), ('settle', '{site_id,as_of}'), ('post_charges', '{site_id,as_of}'),

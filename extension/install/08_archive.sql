@@ -63,6 +63,10 @@ BEGIN
 	END IF;
 	IF TG_OP <> 'INSERT' THEN
 		PERFORM submeter.mark_dirty(OLD.site_id, OLD.meter_id, lower(OLD.during));
+		-- The account may not be reached from the meter any more: what it was charged is to be computed anew all the same.
+		INSERT INTO submeter.charge_dirty AS d (site_id, account_id, tariff_id, from_ts)
+		VALUES (OLD.site_id, OLD.account_id, OLD.tariff_id, lower(OLD.during))
+		ON CONFLICT ON CONSTRAINT charge_dirty_pkey DO UPDATE SET from_ts = least(d.from_ts, EXCLUDED.from_ts);
 	END IF;
 	IF TG_OP <> 'DELETE' THEN
 		PERFORM submeter.mark_dirty(NEW.site_id, NEW.meter_id, lower(NEW.during));
@@ -71,7 +75,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.supply_follow() IS
-'Turns opening and closing registers of a supply into readings and marks its meter for settlement.';
+'Turns opening and closing registers of a supply into readings and marks its meter, and the account it fed, for settlement.';
 
 CREATE FUNCTION submeter.meter_setup_follow() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -89,7 +93,8 @@ BEGIN
 	WHERE e.site_id = changed.site_id AND e.meter_id = changed.meter_id
 	ON CONFLICT ON CONSTRAINT meter_state_pkey DO UPDATE
 	SET max_power_w = EXCLUDED.max_power_w, register_modulus_wh = EXCLUDED.register_modulus_wh;
-	PERFORM submeter.mark_dirty(changed.site_id, changed.meter_id, changed.valid_from)
+	PERFORM submeter.mark_dirty(changed.site_id, changed.meter_id,
+		CASE WHEN TG_OP = 'UPDATE' THEN least(OLD.valid_from, NEW.valid_from) ELSE changed.valid_from END)
 	WHERE EXISTS (SELECT FROM submeter.reading r WHERE r.site_id = changed.site_id AND r.meter_id = changed.meter_id);
 	RETURN NULL;
 END

@@ -410,7 +410,10 @@ BEGIN
 			JOIN submeter.meter_dirty d ON d.site_id = s.site_id AND d.meter_id = s.meter_id
 			LEFT JOIN submeter.meter_settled e ON e.site_id = s.site_id AND e.meter_id = s.meter_id
 			WHERE s.site_id = verify_ledger.site_id AND s.account_id = coalesce(c.account_id, r.account_id)
-				AND d.seq > coalesce(e.seq, 0));
+				AND d.seq > coalesce(e.seq, 0))
+		AND NOT EXISTS (
+			SELECT FROM submeter.charge_dirty d
+			WHERE d.site_id = verify_ledger.site_id AND d.account_id = coalesce(c.account_id, r.account_id));
 END
 $$;
 COMMENT ON FUNCTION submeter.verify_ledger(int, timestamptz) IS

@@ -18,6 +18,7 @@ AS $$
 		('command_failed', 'device', 'critical', '0', 'The last command to this breaker failed. Look at the command''s evidence, then try again or send an electrician.'),
 		('command_unknown', 'device', 'critical', '0', 'A command was sent and its outcome is not known yet; the breaker is read, never switched again blindly.'),
 		('mass_trip_held', 'energy', 'critical', '0', 'More accounts than usual would be cut in one run: all are held. Look for a wrong tariff or reading, then release them with tick_decision().'),
+		('tariff_missing', 'energy', 'warning', '0', 'Energy was used at a time for which its tariff has no version: it waits without a price. Add the version with create_tariff().'),
 		('notice_failed', 'device', 'warning', '0', 'A message could not be delivered on any channel. Check the channel and tell the person another way.')
 	) v(rule, class, severity, hold_time, description)
 	ON CONFLICT (rule) DO UPDATE SET class = EXCLUDED.class, description = EXCLUDED.description, builtin = true

@@ -186,11 +186,21 @@ SELECT submeter.describe('charge', 'What an account owes on one tariff for a cyc
 	"amount":"exact amount to date","rounded":"amount rounded by the tariff''s rule","posted":"sum of its movements in the ledger",
 	"billed":"frozen when the cycle closes","adjusted":"posted as adjustments after that","updated_at":"when settle last changed it"}');
 
+CREATE TABLE submeter.charge_dirty (
+	site_id int NOT NULL,
+	account_id bigint NOT NULL,
+	tariff_id bigint NOT NULL,
+	from_ts timestamptz NOT NULL,
+	PRIMARY KEY (site_id, account_id, tariff_id)
+);
+SELECT submeter.describe('charge_dirty', 'Accounts whose charges are to be computed anew because a supply of theirs was changed or removed; emptied by settle.', '{
+	"from_ts":"from the cycle that holds this time on"}');
+
 SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_cashier,submeter_field,submeter_auditor,submeter_erp}', '{}', 'meter_id = ANY (submeter.my_meters())')
 FROM unnest('{reading,meter_state}'::text[]) r;
 SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_cashier,submeter_field,submeter_auditor,submeter_erp}')
 FROM unnest('{reading_suspect,reading_verdict}'::text[]) r;
 SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_cashier,submeter_field,submeter_auditor,submeter_erp}', '{}', 'meter_id = ANY (submeter.my_meters())')
 FROM unnest('{usage_day}'::text[]) r;
-SELECT submeter.protect(r, '{submeter_admin,submeter_auditor}') FROM unnest('{meter_dirty,meter_settled}'::text[]) r;
+SELECT submeter.protect(r, '{submeter_admin,submeter_auditor}') FROM unnest('{meter_dirty,meter_settled,charge_dirty}'::text[]) r;
 SELECT submeter.protect('charge', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp}', '{}', 'account_id = ANY (submeter.my_accounts())');
