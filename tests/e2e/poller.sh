@@ -18,7 +18,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/sim/farm.sh
 . "$here/../sim/farm.sh"
 
-POLLER=$here/../../poller/submeter-poller
+POLLER=${SM_POLLER:-$here/../../poller/submeter-poller}
 POLLER_LOG=$SM_RUN/poller.log
 POLLER_PID=
 SPOOL=$SM_RUN/spool

@@ -11,8 +11,15 @@ END
 setup 'start the database' field_start
 a=$(farm_port a)
 dds=$(sql "SELECT model FROM submeter.meter_model WHERE model LIKE 'DDS238%' ORDER BY model LIMIT 1")
-setup 'plan' eval 'field_gateway 1 "127.0.0.1:$a" timeout_ms=300 gap_ms=0 poll_interval="200 ms"
-	for meter in 1 2 3 4; do field_meter $meter 1 $meter "$dds"; done'
+make_plan()
+{
+	local meter
+	field_gateway 1 "127.0.0.1:$a" timeout_ms=300 gap_ms=0 'poll_interval=200 ms'
+	for meter in 1 2 3 4; do
+		field_meter "$meter" 1 "$meter" "$dds" || return
+	done
+}
+setup "make a plan" make_plan
 
 # --check and --once
 is "$(poller_run --check 2>/dev/null | head -4 | tr '\n' ' ')" 'gateways: 1 meters: 4 models: 1 problems: 0 ' '--check lists the plan'

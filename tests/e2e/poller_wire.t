@@ -19,9 +19,14 @@ model()
 	sql "SELECT model FROM submeter.meter_model WHERE model LIKE '$1%' ORDER BY model LIMIT 1"
 }
 dds=$(model 'DDS238') dtsy=$(model 'DTSY1352') sdm=$(model 'SDM120')
-setup 'plan' eval 'field_gateway 1 "127.0.0.1:$a" timeout_ms=300 gap_ms=0 poll_interval="300 ms"
-	field_gateway 2 "127.0.0.1:$b" timeout_ms=300 gap_ms=0 poll_interval="300 ms"
-	field_meter 1 1 1 "$dds"; field_meter 2 1 2 "$sdm"; field_meter 3 1 3 "$dds"; field_meter 4 2 1 "$dtsy"'
+make_plan()
+{
+	field_gateway 1 "127.0.0.1:$a" timeout_ms=300 gap_ms=0 'poll_interval=300 ms' &&
+		field_gateway 2 "127.0.0.1:$b" timeout_ms=300 gap_ms=0 'poll_interval=300 ms' &&
+		field_meter 1 1 1 "$dds" && field_meter 2 1 2 "$sdm" && field_meter 3 1 3 "$dds" &&
+		field_meter 4 2 1 "$dtsy"
+}
+setup "make a plan" make_plan
 poller_start --log-level debug
 
 readings()
