@@ -174,6 +174,7 @@ round_succeed(SmBus *bus)
 	SmReading reading = {meter->site_id, meter->meter_id, 0, bus->values};
 	int64_t now_us = base_now_us();
 	int slowness = round_slowness(bus);
+	int64_t wait_us = bus->interval_us * (slowness > 0 ? slowness : 1);
 	bool urgent = meter->urgent;
 
 	if (meter->online != 1 || meter->failures != 0)
@@ -182,9 +183,12 @@ round_succeed(SmBus *bus)
 	meter->failures = 0;
 	meter->urgent = false;
 	meter->tries_left = 0;
-	meter->due_us += bus->interval_us * (slowness > 0 ? slowness : 1);
+	meter->due_us += wait_us;
 	if (meter->due_us < now_us)
 		meter->due_us = now_us;
+	/* Read out of turn, it may have been due much later: its back-off is over now. */
+	if (meter->due_us > now_us + wait_us)
+		meter->due_us = now_us + wait_us;
 	bus->reading = NULL;
 	round_note_end(bus, now_us);
 	if (bus->values.present != 0)
