@@ -5,7 +5,7 @@
 #   farm_start "$SM_RUN" <<END ... END    the meters, see tests/sim/README.md
 #   property_start [conf line...]         server "db" with quick workers, site 1 in mode automatic,
 #                                         notices into files, a flat tariff of PRICE per kWh
-#   gateway ID PORT_OF_THE_FARM [column=value...]
+#   gateway ID PORT [INTERVAL]            a port of the farm, read every 300 ms unless told
 #   shop ID GATEWAY UNIT [MONEY]          tenant, contact, account, meter and supply number ID
 #   shops FIRST LAST GATEWAY [MONEY]      the same as units FIRST to LAST of that gateway
 #   debit ACCOUNT AVAILABLE               makes the available balance this, by an adjustment
@@ -51,9 +51,8 @@ property_start()
 
 gateway()
 {
-	local id=$1 port=$2
-	shift 2
-	field_gateway "$id" "127.0.0.1:$(farm_port "$port")" timeout_ms=300 gap_ms=0 'poll_interval=300 ms' "$@"
+	local id=$1 port=$2 interval=${3:-300 ms}
+	field_gateway "$id" "127.0.0.1:$(farm_port "$port")" timeout_ms=300 gap_ms=0 "poll_interval=$interval"
 }
 
 shop()
