@@ -240,7 +240,7 @@ DECLARE
 BEGIN
 	PERFORM submeter.authorize('ask_approval', ask_approval.site_id);
 	IF NOT EXISTS (SELECT FROM submeter.verb v WHERE v.verb = ask_approval.verb AND v.dangerous) THEN
-		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s does not take approvals', ask_approval.verb),
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s does not take approvals', coalesce(ask_approval.verb, 'NULL')),
 			HINT = 'SELECT verb FROM submeter.verb WHERE dangerous lists the verbs that do.';
 	END IF;
 	PERFORM submeter.require_text('reason', ask_approval.reason);
@@ -266,7 +266,7 @@ BEGIN
 	WHERE a.site_id = decide_approval.site_id AND a.approval_id = decide_approval.approval_id FOR UPDATE;
 	IF NOT FOUND OR request.state <> 'asked' OR decide_approval.approve IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = '55000',
-			MESSAGE = format('approval %s is not waiting for a decision', decide_approval.approval_id),
+			MESSAGE = format('approval %s is not waiting for a decision', coalesce(decide_approval.approval_id::text, 'NULL')),
 			HINT = 'SELECT * FROM submeter.approval WHERE state = ''asked'' lists the open ones.';
 	END IF;
 	IF request.asked_by = (submeter.me()).login THEN

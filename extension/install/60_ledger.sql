@@ -81,6 +81,11 @@ DECLARE
 	first submeter.transfer;
 BEGIN
 	PERFORM submeter.require_text('idempotency_key', known_movement.idempotency_key);
+	-- post_charges() makes its keys itself; one taken beforehand would stop the posting of the whole site.
+	IF known_movement.idempotency_key LIKE 'charge:%' THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('idempotency key "%s" is reserved', known_movement.idempotency_key),
+			DETAIL = 'Keys that begin with charge: are those of post_charges().', HINT = 'Use a key of your own.';
+	END IF;
 	SELECT t.* INTO first FROM submeter.transfer t
 	WHERE t.site_id = known_movement.site_id AND t.idempotency_key = known_movement.idempotency_key AND t.leg = 1;
 	IF NOT FOUND THEN
@@ -101,7 +106,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.known_movement(int, text, bigint, text, text, numeric) IS
-'The movement already made under a key by the same call; NULL when the key is new; 23505 when the key stands for something else.';
+'The movement already made under a key by the same call; NULL when the key is new; 23505 when the key stands for something else, 22023 when it is reserved.';
 
 CREATE FUNCTION submeter.post_movement(site_id int, account_id bigint, signed_amount numeric, kind text, counter_id bigint,
 	idempotency_key text, effective_at timestamptz, method text DEFAULT NULL, note text DEFAULT NULL,
@@ -230,6 +235,15 @@ BEGIN
 	movement := submeter.known_movement(reverse_movement.site_id, reverse_movement.idempotency_key, original.account_id, 'reversal',
 		original.method, CASE WHEN tenant_credited THEN -original.amount ELSE original.amount END);
 	IF movement IS NOT NULL THEN
+		-- Two movements of one amount are still two.
+		IF NOT EXISTS (SELECT FROM submeter.transfer t WHERE t.site_id = original.site_id AND t.transfer_id = movement
+			AND t.reverses_id = original.transfer_id)
+		THEN
+			RAISE EXCEPTION USING ERRCODE = '23505',
+				MESSAGE = format('idempotency key "%s" was used for another movement', reverse_movement.idempotency_key),
+				DETAIL = format('Movement %s reverses another one than %s.', movement, original.transfer_id),
+				HINT = 'Use a new key for a new movement; repeat a call with exactly its first arguments.';
+		END IF;
 		RETURN movement;
 	END IF;
 	IF EXISTS (SELECT FROM submeter.transfer t WHERE t.site_id = original.site_id AND t.reverses_id = original.transfer_id) THEN
@@ -334,6 +348,9 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'P0002',
 			MESSAGE = format('site %s has no account %s', balance.site_id, coalesce(balance.account_id::text, 'NULL')),
 			HINT = 'SELECT account_id, code FROM submeter.account lists the accounts.';
+	END IF;
+	IF balance.as_of IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'balance needs a point in time', HINT = 'Leave as_of out for the balance now.';
 	END IF;
 	IF balance.as_of >= now() THEN
 		RETURN (SELECT l.total - coalesce((
