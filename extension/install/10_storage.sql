@@ -9,6 +9,8 @@ COMMENT ON TABLE submeter.storage_step IS
 'Reference rows of the extension: the DDL that brings the storage from version - 1 to version. Update scripts add rows.';
 COMMENT ON COLUMN submeter.storage_step.version IS 'storage version the step leads to';
 COMMENT ON COLUMN submeter.storage_step.ddl IS 'statements run as submeter_owner';
+-- The view health says whether the storage fits the code.
+GRANT SELECT ON submeter.storage_step TO submeter_admin, submeter_auditor;
 
 CREATE FUNCTION submeter.storage_version() RETURNS int
 LANGUAGE plpgsql STABLE

@@ -248,7 +248,7 @@ SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_cashier,s
 FROM unnest('{building,unit,tenant,contact,calendar_day,payment_channel}'::text[]) r;
 SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_auditor,submeter_erp}', '{submeter_admin,submeter_field}')
 FROM unnest('{gateway,meter,meter_setup}'::text[]) r;
-SELECT submeter.protect('open_cause', '{submeter_admin,submeter_operator,submeter_cashier,submeter_field,submeter_auditor}', '{}', 'meter_id = ANY (submeter.my_meters())');
+SELECT submeter.protect('open_cause', '{submeter_admin,submeter_operator,submeter_cashier,submeter_field,submeter_auditor,submeter_erp}', '{}', 'meter_id = ANY (submeter.my_meters())');
 GRANT SELECT ON submeter.tenant, submeter.contact, submeter.meter, submeter.gateway TO submeter_tenant;
 CREATE POLICY read_own ON submeter.tenant FOR SELECT TO submeter_tenant USING (site_id = ANY (submeter.my_sites()) AND tenant_id = ANY (submeter.my_tenants()));
 CREATE POLICY read_own ON submeter.contact FOR SELECT TO submeter_tenant USING (site_id = ANY (submeter.my_sites()) AND tenant_id = ANY (submeter.my_tenants()));
