@@ -279,8 +279,7 @@ command_begin_back(SmCommand *command)
 	command->deadline_us =
 		now_us +
 		(2 * settle_us > COMMAND_WINDOW_LEAST_US ? 2 * settle_us : COMMAND_WINDOW_LEAST_US);
-	command->due_us =
-		command->evidence == EVIDENCE_RELAY ? now_us + COMMAND_BACK_LEAST_US : command->settled_us;
+	command->due_us = command->evidence == EVIDENCE_RELAY ? now_us : command->settled_us;
 }
 
 /* The breaker was looked at before anything was sent. */
