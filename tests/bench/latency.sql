@@ -11,8 +11,8 @@ DECLARE
 BEGIN
 	FOR round IN 1 .. rounds LOOP
 		meter := (SELECT m.meter_id FROM submeter.meter m ORDER BY m.meter_id OFFSET round % 50 LIMIT 1);
-		wh := wh + 10;
-		PERFORM submeter.ingest(1, ARRAY[ROW(meter, clock_timestamp(), wh + round, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+		wh := wh + 1;
+		PERFORM submeter.ingest(1, ARRAY[ROW(meter, clock_timestamp(), wh, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
 			NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::submeter.reading_input]);
 		COMMIT;
 		began := clock_timestamp();
