@@ -15,6 +15,7 @@
 #   is_dark PORT UNIT, is_lit PORT UNIT   what the meter itself says
 #   writes PORT UNIT                      how many writes that meter ever got
 #   command_state ID                      state of a command
+#   taken_in_turns 'what'                 what was confirmed of a meter is open, close, open, close...
 #   spooled                               rows in the spool of a poller that may be running
 #   spool_list                            "meter milliseconds" of each of them
 #   lacking FILE                          how many readings of such a list the database lacks
@@ -134,6 +135,14 @@ writes()
 command_state()
 {
 	sql "SELECT state FROM submeter.command WHERE command_id = $1"
+}
+
+taken_in_turns()
+{
+	is_sql "SELECT count(*) FROM (
+			SELECT action, lag(action, 1, 'close') OVER (PARTITION BY meter_id ORDER BY command_id) AS before
+			FROM submeter.command WHERE state = 'confirmed') c
+		WHERE c.action = c.before" 0 "$1"
 }
 
 spool_busy()
