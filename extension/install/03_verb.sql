@@ -13,6 +13,7 @@ COMMENT ON COLUMN submeter.verb.dangerous IS 'true when a site may demand the ap
 
 INSERT INTO submeter.verb (verb, roles, dangerous) VALUES
 	('ingest', '{submeter_poller,submeter_field,submeter_admin}', false),
+	('ingest_json', '{submeter_poller,submeter_field,submeter_admin}', false),
 	('judge_reading', '{submeter_admin,submeter_operator,submeter_field}', true),
 	('create_tariff', '{submeter_admin}', true),
 	('settle', '{submeter_admin,submeter_operator}', false),

@@ -52,3 +52,5 @@ GRANT EXECUTE ON FUNCTION submeter.is_adopted(), submeter.my_sites(), submeter.m
 	submeter.my_meters()
 TO submeter_admin, submeter_operator, submeter_cashier, submeter_field, submeter_auditor, submeter_erp,
 	submeter_poller, submeter_courier, submeter_tenant;
+-- Hints of error messages point at these.
+GRANT SELECT ON submeter.verb TO submeter_admin, submeter_operator, submeter_cashier, submeter_field, submeter_auditor, submeter_erp;

@@ -38,6 +38,7 @@ CREATE TABLE submeter.tenant (
 	external_ref text,
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	PRIMARY KEY (site_id, tenant_id),
+	UNIQUE (tenant_id),
 	UNIQUE (site_id, code),
 	UNIQUE (site_id, external_ref)
 );
