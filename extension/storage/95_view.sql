@@ -137,7 +137,9 @@ SELECT 'duty ' || d.duty, d.site_id, d.failures = 0 AND d.last_at > now() - grea
 	CASE WHEN d.failures > 0 THEN d.failures || ' failures in a row: ' || d.error ELSE 'last run ' || coalesce(d.last_at::text, 'never') END
 FROM submeter.duty_state d JOIN submeter.duty x ON x.duty = d.duty
 UNION ALL
-SELECT 'gateway ' || g.code, g.site_id, coalesce(g.online, false),
+-- A poller that is gone reports nothing any more, so what it said last must also be fresh.
+SELECT 'gateway ' || g.code, g.site_id,
+	coalesce(g.online AND g.last_contact_at > now() - greatest(3 * g.poll_interval, interval '2 minutes'), false),
 	coalesce('last contact ' || g.last_contact_at::text, 'never heard of') || coalesce('; ' || g.last_error, '')
 FROM submeter.gateway g WHERE g.enabled
 UNION ALL

@@ -211,6 +211,11 @@ is "$(ask "SELECT count(*) FROM submeter.reading_suspect")" 0 'no reading was do
 is "$(ask "SELECT string_agg(part || ': ' || detail, '; ') FROM submeter.health WHERE NOT ok")" '' 'everything is well'
 is "$(ask "SELECT string_agg(n.notice_id::text, ' ') FROM submeter.notice n WHERE n.state <> 'accepted'")" '' 'every notice was delivered'
 
+# When the poller is gone, what it said last does not count for ever.
+market_close
+ask "UPDATE submeter.gateway SET last_contact_at = last_contact_at - interval '3 minutes' WHERE code = 'yard'"
+is "$(ask "SELECT string_agg(part, ', ') FROM submeter.health WHERE NOT ok")" 'gateway yard' 'a gateway nobody has spoken to for minutes is not well'
+
 # Everything people look at opens for everybody it is granted to.
 is "$(server_psql market market 2>&1 <<'SQL'
 DO $$
