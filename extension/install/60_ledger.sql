@@ -114,20 +114,28 @@ CREATE FUNCTION submeter.post_movement(site_id int, account_id bigint, signed_am
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
 DECLARE
 	ledger_id bigint;
 	movement bigint := nextval('submeter.transfer_id_seq');
 BEGIN
-	UPDATE submeter.ledger_account l SET total = l.total + post_movement.signed_amount
-	WHERE l.site_id = post_movement.site_id AND l.account_id = post_movement.account_id
-	RETURNING l.ledger_account_id INTO STRICT ledger_id;
+	SELECT l.ledger_account_id INTO STRICT ledger_id FROM submeter.ledger_account l
+	WHERE l.site_id = post_movement.site_id AND l.account_id = post_movement.account_id;
 	INSERT INTO submeter.transfer (site_id, transfer_id, debit_id, credit_id, amount, kind, account_id, method, note, reverses_id,
 		idempotency_key, effective_at, created_by)
 	VALUES (post_movement.site_id, movement,
 		CASE WHEN post_movement.signed_amount > 0 THEN post_movement.counter_id ELSE ledger_id END,
 		CASE WHEN post_movement.signed_amount > 0 THEN ledger_id ELSE post_movement.counter_id END,
 		abs(post_movement.signed_amount), post_movement.kind, post_movement.account_id, post_movement.method, post_movement.note,
-		post_movement.reverses_id, post_movement.idempotency_key, post_movement.effective_at, (submeter.me()).login);
+		post_movement.reverses_id, post_movement.idempotency_key, post_movement.effective_at, (submeter.me()).login)
+	ON CONFLICT (site_id, idempotency_key, leg) DO NOTHING;
+	IF NOT FOUND THEN
+		-- Another account took the key since the caller looked; the lock of this one did not meet it.
+		RETURN submeter.known_movement(post_movement.site_id, post_movement.idempotency_key, post_movement.account_id, post_movement.kind,
+			post_movement.method, post_movement.signed_amount);
+	END IF;
+	UPDATE submeter.ledger_account l SET total = l.total + post_movement.signed_amount
+	WHERE l.site_id = post_movement.site_id AND l.account_id = post_movement.account_id;
 	RETURN movement;
 END
 $$;
