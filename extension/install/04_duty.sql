@@ -90,6 +90,7 @@ COMMENT ON FUNCTION submeter.duty_failed(int, text, text, text) IS
 CREATE FUNCTION submeter.run_duties(as_of timestamptz DEFAULT now()) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '10s'
 AS $$
 DECLARE
 	item record;
