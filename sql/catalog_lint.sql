@@ -196,6 +196,11 @@ WHERE a.attnum > 0 AND (a.attname LIKE '%\_wh' AND a.atttypid NOT IN ('bigint'::
 	OR a.attname LIKE '%\_id' AND a.attname <> 'site_id' AND a.atttypid <> 'bigint'::regtype
 	OR a.attname = 'site_id' AND a.atttypid <> 'int'::regtype
 	OR a.attname ~ '(_at|_ts|^ts)$' AND a.atttypid <> 'timestamptz'::regtype) ORDER BY 1, 2;
+-- numbers of money and of quantity into which a person can write NaN, for which every lower bound holds
+SELECT a.attrelid::regclass AS relation, a.attname AS column_name FROM pg_attribute a JOIN relation r ON r.oid = a.attrelid AND r.kind = 'r' AND NOT r.partition
+WHERE a.attnum > 0 AND NOT a.attisdropped AND a.atttypid = 'numeric'::regtype AND has_column_privilege('submeter_admin', a.attrelid, a.attnum, 'INSERT, UPDATE')
+	AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conrelid = a.attrelid AND a.attnum = ANY (c.conkey) AND pg_get_constraintdef(c.oid) ~ (a.attname || ' (<> ''NaN''|<= |< )'))
+ORDER BY 1, 2;
 SELECT name FROM relation WHERE name !~ '^[a-z][a-z0-9]*(_[a-z0-9]+)*$' ORDER BY 1;
 -- constraints that were never checked, indexes that are broken
 SELECT conrelid::regclass AS relation, conname FROM pg_constraint WHERE connamespace = 'submeter'::regnamespace AND NOT convalidated ORDER BY 1, 2;

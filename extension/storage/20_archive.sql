@@ -18,7 +18,7 @@ CREATE TABLE submeter.unit (
 	building_id bigint,
 	code text NOT NULL CHECK (code <> ''),
 	name text,
-	area_m2 numeric(12, 2) CHECK (area_m2 > 0),
+	area_m2 numeric(12, 2) CHECK (area_m2 > 0 AND area_m2 <> 'NaN'),
 	heads int CHECK (heads >= 0),
 	external_ref text,
 	PRIMARY KEY (site_id, unit_id),
@@ -124,7 +124,7 @@ CREATE TABLE submeter.meter_point (
 	function smallint NOT NULL CHECK (function BETWEEN 1 AND 4),
 	address int NOT NULL CHECK (address BETWEEN 0 AND 65535),
 	type text NOT NULL CHECK (type IN ('u16', 'i16', 'u32be', 'i32be', 'u32sw', 'i32sw', 'f32be', 'f32sw', 'u64be', 'i64be', 'bit')),
-	scale numeric NOT NULL DEFAULT 1 CHECK (scale <> 0),
+	scale numeric NOT NULL DEFAULT 1 CHECK (scale <> 0 AND scale > '-Infinity' AND scale < 'Infinity'),
 	bit_mask int NOT NULL DEFAULT 65535,
 	closed_value int,
 	open_value int,
@@ -186,10 +186,10 @@ CREATE TABLE submeter.meter_setup (
 	site_id int NOT NULL,
 	meter_id bigint NOT NULL,
 	valid_from timestamptz NOT NULL DEFAULT '-infinity',
-	multiplier numeric(12, 4) NOT NULL DEFAULT 1 CHECK (multiplier > 0),
+	multiplier numeric(12, 4) NOT NULL DEFAULT 1 CHECK (multiplier > 0 AND multiplier <> 'NaN'),
 	register_modulus_wh bigint CHECK (register_modulus_wh > 0),
-	rated_current_a numeric(10, 2) CHECK (rated_current_a > 0),
-	rated_voltage_v numeric(8, 2) NOT NULL DEFAULT 220 CHECK (rated_voltage_v > 0),
+	rated_current_a numeric(10, 2) CHECK (rated_current_a > 0 AND rated_current_a <> 'NaN'),
+	rated_voltage_v numeric(8, 2) NOT NULL DEFAULT 220 CHECK (rated_voltage_v > 0 AND rated_voltage_v <> 'NaN'),
 	phases smallint NOT NULL DEFAULT 1 CHECK (phases IN (1, 3)),
 	parent_meter_id bigint,
 	unit_id bigint,
@@ -256,3 +256,6 @@ CREATE POLICY read_own ON submeter.contact FOR SELECT TO submeter_tenant USING (
 CREATE POLICY read_own ON submeter.meter FOR SELECT TO submeter_tenant USING (site_id = ANY (submeter.my_sites()) AND meter_id = ANY (submeter.my_meters()));
 SELECT submeter.audited(r)
 FROM unnest('{building,unit,tenant,contact,meter_model,meter_point,meter_switch,meter,meter_setup,calendar_day,payment_channel}'::text[]) r;
+-- What the poller reports about a gateway is no change of the archive.
+CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE OF code, name, transport, address, timeout_ms, gap_ms, poll_interval, enabled, external_ref
+	ON submeter.gateway FOR EACH ROW EXECUTE FUNCTION submeter.audit_change();

@@ -208,6 +208,7 @@ FROM unnest('{decision,notice}'::text[]) r;
 SELECT submeter.protect('account_state', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp}', '{}', 'account_id = ANY (submeter.my_accounts())');
 SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_field,submeter_auditor}') FROM unnest('{alarm,alarm_pending}'::text[]) r;
 SELECT submeter.protect('duty_state', '{submeter_admin,submeter_auditor}');
+SELECT submeter.audited(r) FROM unnest('{notice_template,alarm_rule}'::text[]) r;
 
 -- The poller is woken by NOTIFY; what it writes itself (health of a gateway, a relay read) wakes nobody.
 CREATE TRIGGER wake_poller AFTER INSERT OR UPDATE OF state ON submeter.command
