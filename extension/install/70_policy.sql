@@ -335,7 +335,10 @@ AS $$
 		CASE WHEN o.cause IS NOT NULL AND s.relay = 'closed' THEN submeter.is_closed_by_hand(m.site_id, m.meter_id) ELSE false END,
 		coalesce(s.valid_ts, '-infinity') < policy_meters.as_of - p.stale_after
 			-- A fact behind what is settled has changed and the balance does not know it yet.
-			OR coalesce(d.seq > t.seq AND d.from_ts < t.settled_to, false),
+			OR coalesce(d.seq > t.seq AND d.from_ts < t.settled_to, false)
+			-- Its gateway was gone so long that lead times begin anew, and the poller has not told of its return yet.
+			OR coalesce(policy_meters.as_of - coalesce(g.offline_since, g.last_contact_at + 3 * g.poll_interval) >= (
+				SELECT min(q.outage_restart) FROM submeter.credit_policy q WHERE q.site_id = e.site_id), false),
 		EXISTS (
 			SELECT FROM submeter.reading_suspect r
 			WHERE r.site_id = m.site_id AND r.meter_id = m.meter_id AND r.state = 'open' AND r.ts >= coalesce(s.valid_ts, '-infinity')
@@ -371,7 +374,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH policy AS MATERIALIZED (
 		SELECT p.*, n.spans, n.spans @> policy_outlook.as_of AS in_window,
-			coalesce(submeter.return_hold_until(p.site_id) > policy_outlook.as_of, false) AS site_back,
+			coalesce(submeter.is_site_held(p.site_id, policy_outlook.as_of), false) AS site_back,
 			EXISTS (SELECT FROM submeter.payment_channel c WHERE c.site_id = p.site_id AND c.works) AS can_pay
 		FROM submeter.credit_policy p
 		CROSS JOIN LATERAL submeter.no_trip_spans(p.site_id, p.policy_id, policy_outlook.as_of - interval '10 days',
@@ -421,7 +424,13 @@ AS $$
 			f.announced_at IS NOT NULL AND f.notice_id IS NOT NULL, coalesce(f.recovered_at > f.announced_at, false), w.phase, f.payment_open, f.can_pay,
 			f.stale, f.suspect, f.site_back, f.in_window, f.command_live, coalesce(f.switchings_left, 1), coalesce(f.ticked, false), false) x
 	), guard AS MATERIALIZED (
-		SELECT submeter.is_mass_trip(policy_outlook.site_id, (SELECT count(*) FROM decided d WHERE d.action = 'trip' AND d.reason = 'arrears'), policy_outlook.as_of) AS mass
+		-- Once held, those whose data is unfit for a moment still count: the others must not slip through meanwhile.
+		SELECT submeter.is_mass_trip(policy_outlook.site_id, n.due, policy_outlook.as_of)
+			OR submeter.is_mass_held(policy_outlook.site_id) AND submeter.is_mass_trip(policy_outlook.site_id, n.due + n.unfit, policy_outlook.as_of) AS mass
+		FROM (
+			SELECT count(*) FILTER (WHERE d.action = 'trip' AND d.reason = 'arrears') AS due,
+				count(*) FILTER (WHERE d.action = 'hold' AND d.reason IN ('stale_data', 'suspect_data')) AS unfit
+			FROM decided d) n
 	)
 	SELECT d.account_id, d.policy_id, d.mode, CASE WHEN h.held THEN 'hold' ELSE d.action END, CASE WHEN h.held THEN 'mass_trip' ELSE d.reason END,
 		-- Most accounts are well, and were before: nobody will read what that rested on.
@@ -476,6 +485,27 @@ END
 $$;
 COMMENT ON FUNCTION submeter.is_mass_trip(int, bigint, timestamptz) IS
 'True when so many accounts would be cut in one run that something is more likely wrong than they are: at least mass_trip_min, and more than mass_trip_share of the accounts with power (both of the site''s policy).';
+
+CREATE FUNCTION submeter.is_mass_held(site_id int) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT EXISTS (
+		SELECT FROM submeter.alarm x
+		WHERE x.site_id = is_mass_held.site_id AND x.rule = 'mass_trip_held' AND x.cleared_at IS NULL)
+$$;
+COMMENT ON FUNCTION submeter.is_mass_held(int) IS 'True while too many accounts are due at once and all are held: the alarm that says so lasts.';
+
+CREATE FUNCTION submeter.count_unfit(site_id int) RETURNS bigint
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT count(*)
+	FROM submeter.account_state t
+	JOIN submeter.decision d ON d.site_id = t.site_id AND d.decision_id = t.last_decision_id
+	WHERE t.site_id = count_unfit.site_id AND d.action = 'hold' AND d.reason IN ('stale_data', 'suspect_data')
+$$;
+COMMENT ON FUNCTION submeter.count_unfit(int) IS 'How many accounts of a site are due to be cut but for data that is not fit to act on, by their latest decisions.';
 
 -- Effects.
 
@@ -674,7 +704,9 @@ BEGIN
 	END LOOP;
 	IF held > 0 THEN
 		PERFORM submeter.raise_alarm(apply_policy.site_id, 'mass_trip_held', NULL, NULL, format('%s accounts would be cut at once; all are held', held), apply_policy.as_of);
-	ELSE
+	ELSIF submeter.is_mass_held(apply_policy.site_id)
+		AND NOT submeter.is_mass_trip(apply_policy.site_id, submeter.count_unfit(apply_policy.site_id), apply_policy.as_of)
+	THEN
 		PERFORM submeter.clear_alarm(apply_policy.site_id, 'mass_trip_held', NULL, NULL, apply_policy.as_of);
 	END IF;
 	RETURN decisions;

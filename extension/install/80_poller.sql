@@ -92,6 +92,33 @@ $$;
 COMMENT ON FUNCTION submeter.return_hold_until(int) IS
 'Until when commands wait because the whole site came back from an outage; NULL when it never went.';
 
+CREATE FUNCTION submeter.gone_since(site_id int) RETURNS timestamptz
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	-- As long as the gateway that was seen last; one that was never seen says nothing.
+	SELECT max(coalesce(g.offline_since, g.last_contact_at + 3 * g.poll_interval))
+	FROM submeter.gateway g
+	WHERE g.site_id = gone_since.site_id AND g.enabled
+	HAVING bool_and(g.last_contact_at IS NOT NULL)
+$$;
+COMMENT ON FUNCTION submeter.gone_since(int) IS
+'Since when a whole site has not been heard of (in the future while it is); NULL when a gateway was never seen.';
+
+CREATE FUNCTION submeter.is_site_held(site_id int, at timestamptz) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	-- Readings may come in before the poller has told that the site is back: the hold begins with the outage.
+	SELECT coalesce(submeter.return_hold_until(s.site_id) > is_site_held.at, false)
+		OR coalesce(is_site_held.at - submeter.gone_since(s.site_id) >= greatest(p.return_hold, interval '1 min'), false)
+	FROM submeter.site s
+	JOIN submeter.credit_policy p ON p.site_id = s.site_id AND p.policy_id = s.default_policy_id
+	WHERE s.site_id = is_site_held.site_id
+$$;
+COMMENT ON FUNCTION submeter.is_site_held(int, timestamptz) IS
+'Whether commands of a site wait because all of it is gone, or came back not long enough ago.';
+
 CREATE FUNCTION submeter.claim_commands(poller text, max_commands int)
 RETURNS TABLE(site_id int, command_id bigint, meter_id bigint, gateway_id bigint, action text, step text, close_mode text, expires_in_ms bigint)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -106,7 +133,7 @@ BEGIN
 	PERFORM submeter.require_text('poller', claim_commands.poller);
 	RETURN QUERY
 	WITH open_site AS MATERIALIZED (
-		SELECT s.site_id, coalesce(submeter.return_hold_until(s.site_id) > at, false) AS held
+		SELECT s.site_id, coalesce(submeter.is_site_held(s.site_id, at), false) AS held
 		FROM unnest(sites) s(site_id)
 	), due AS (
 		SELECT c.site_id, c.command_id
@@ -137,7 +164,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.claim_commands(text, int) IS
-'Gives a poller up to max_commands due commands for 30 s: step switch (carry it out) or verify (only read the breaker: an earlier attempt''s outcome is unknown). Nothing in a copied database (55000) nor while a whole site has just come back.';
+'Gives a poller up to max_commands due commands for 30 s: step switch (carry it out) or verify (only read the breaker: an earlier attempt''s outcome is unknown). Nothing in a copied database (55000) nor while a whole site is gone or has just come back.';
 
 CREATE FUNCTION submeter.open_refusal(site_id int, meter_id bigint, cause text, at timestamptz) RETURNS text
 LANGUAGE plpgsql STABLE
@@ -381,11 +408,7 @@ BEGIN
 	FROM submeter.site s
 	JOIN submeter.credit_policy p ON p.site_id = s.site_id AND p.policy_id = s.default_policy_id
 	WHERE s.site_id = report_gateways.site_id;
-	-- How long the whole site has been gone: as long as the gateway that was seen last.
-	SELECT report_gateways.at - max(coalesce(g.offline_since, g.last_contact_at + 3 * g.poll_interval)) INTO outage
-	FROM submeter.gateway g
-	WHERE g.site_id = report_gateways.site_id AND g.enabled
-	HAVING bool_and(g.last_contact_at IS NOT NULL);
+	outage := report_gateways.at - submeter.gone_since(report_gateways.site_id);
 	UPDATE submeter.gateway g
 	SET online = r.online,
 		requests = g.requests + greatest(coalesce(r.requests, 0), 0),
