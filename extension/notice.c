@@ -118,24 +118,24 @@ notice_write(const char *path, const text *content)
 		notice_fail("close", path, path);
 }
 
-SM_FUNCTION(notice_directory_set);
+SM_FUNCTION(submeter_notice_directory_set);
 
 /*
  * submeter.notice_file_works(): whether the file channel has a directory at all.
  */
 Datum
-notice_directory_set(PG_FUNCTION_ARGS)
+submeter_notice_directory_set(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(notice_directory != NULL && notice_directory[0] != '\0');
 }
 
-SM_FUNCTION(notice_file_write);
+SM_FUNCTION(submeter_notice_file_write);
 
 /*
  * submeter.notice_file_write(name, content): writes one message. Returns after it is durable.
  */
 Datum
-notice_file_write(PG_FUNCTION_ARGS)
+submeter_notice_file_write(PG_FUNCTION_ARGS)
 {
 	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	text *content = PG_GETARG_TEXT_PP(1);

@@ -66,7 +66,8 @@ BEGIN
 	PERFORM set_config('submeter.duty', '', true);
 	UPDATE submeter.duty_state d
 	SET last_at = run_duty.as_of, last_ms = extract(epoch FROM clock_timestamp() - began) * 1000, done = d.done + 1,
-		failures = 0, error = NULL, next_at = began + x.every
+		-- A duty that takes long comes less often, so that a large site leaves time for the others.
+		failures = 0, error = NULL, next_at = began + greatest(x.every, 5 * (clock_timestamp() - began))
 	FROM submeter.duty x
 	WHERE d.site_id = run_duty.site_id AND d.duty = run_duty.duty AND x.duty = d.duty;
 	RETURN outcome;

@@ -2,12 +2,12 @@
 
 CREATE FUNCTION submeter.notice_file_works() RETURNS boolean
 LANGUAGE c STABLE
-AS 'MODULE_PATHNAME', 'notice_directory_set';
+AS 'MODULE_PATHNAME', 'submeter_notice_directory_set';
 COMMENT ON FUNCTION submeter.notice_file_works() IS 'True when submeter.notice_directory is set: the file channel can be used.';
 
 CREATE FUNCTION submeter.notice_file_write(name text, content text) RETURNS void
 LANGUAGE c VOLATILE STRICT
-AS 'MODULE_PATHNAME', 'notice_file_write';
+AS 'MODULE_PATHNAME', 'submeter_notice_file_write';
 COMMENT ON FUNCTION submeter.notice_file_write(text, text) IS
 'Writes one message into submeter.notice_directory and returns when it is durable; the same name again replaces it. 22023 for an unsafe name, 55000 without a directory, 58030 and relatives when the disk refuses.';
 
