@@ -146,14 +146,16 @@ stream_run(SmSettle *settle)
 		{
 			bool isnull;
 			int ord = DatumGetInt32(SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull));
-			TimestampTz ts = DatumGetTimestampTz(SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull));
+			TimestampTz ts =
+				DatumGetTimestampTz(SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull));
 			int64 wh = DatumGetInt64(SPI_getbinval(table->vals[i], table->tupdesc, 3, &isnull));
 			Datum power = SPI_getbinval(table->vals[i], table->tupdesc, 4, &isnull);
 
 			if (ord < last_ord)
 				elog(ERROR, "meters are out of order");
 			last_ord = ord;
-			stream_take(settle, &stream, &settle->meters[ord - 1], ts, wh, isnull ? 0 : DatumGetFloat4(power));
+			stream_take(settle, &stream, &settle->meters[ord - 1], ts, wh,
+						isnull ? 0 : DatumGetFloat4(power));
 		}
 		SPI_freetuptable(table);
 	} while (n_rows == FETCH_ROWS);

@@ -211,8 +211,10 @@ charge_rate(const SmPair *pair, const SmCycle *cycle, SmChargeRow *row)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("amount of account " INT64_FORMAT " is out of range", pair->account_id)));
-	strlcpy(row->amount, rating_format_e11(row->rated.amount_e11, text, sizeof(text)), sizeof(row->amount));
-	strlcpy(row->rounded, rating_format(rounded, digits, digits, text, sizeof(text)), sizeof(row->rounded));
+	strlcpy(row->amount, rating_format_e11(row->rated.amount_e11, text, sizeof(text)),
+			sizeof(row->amount));
+	strlcpy(row->rounded, rating_format(rounded, digits, digits, text, sizeof(text)),
+			sizeof(row->rounded));
 	pfree(spans);
 }
 

@@ -95,8 +95,7 @@ worker_init(void)
 
 	DefineCustomStringVariable("submeter.databases", "Databases in which workers run the duties.",
 							   "Comma-separated; needs shared_preload_libraries = 'submeter'.",
-							   &worker_databases, "", at_start, GUC_LIST_INPUT, NULL, NULL,
-							   NULL);
+							   &worker_databases, "", at_start, GUC_LIST_INPUT, NULL, NULL, NULL);
 	DefineCustomIntVariable("submeter.duty_timeout", "Longest time one duty of one site may take.",
 							NULL, &worker_duty_timeout_ms, 60000, 0, INT_MAX, PGC_SIGHUP,
 							GUC_UNIT_MS, NULL, NULL, NULL);
