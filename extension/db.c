@@ -4,6 +4,9 @@
  */
 #include "module.h"
 
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+
 #include "db.h"
 
 static void
@@ -54,4 +57,67 @@ db_int64(HeapTuple tuple, int column, bool *isnull)
 	Datum value = SPI_getbinval(tuple, SPI_tuptable->tupdesc, column, isnull);
 
 	return *isnull ? 0 : DatumGetInt64(value);
+}
+
+/*
+ * A value of the current result.
+ */
+Datum
+db_cell(uint64 row, int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
+}
+
+/*
+ * A bigint of the current result; 0 for NULL.
+ */
+int64
+db_cell_int64(uint64 row, int column)
+{
+	bool isnull;
+	Datum value = db_cell(row, column, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+/*
+ * An integer of the current result, which is never NULL.
+ */
+int
+db_cell_int32(uint64 row, int column)
+{
+	bool isnull;
+
+	return DatumGetInt32(db_cell(row, column, &isnull));
+}
+
+/*
+ * A timestamptz of the current result, or what stands for NULL.
+ */
+TimestampTz
+db_cell_time(uint64 row, int column, TimestampTz when_null)
+{
+	bool isnull;
+	Datum value = db_cell(row, column, &isnull);
+
+	return isnull ? when_null : DatumGetTimestampTz(value);
+}
+
+/*
+ * A bigint[] of n values.
+ */
+Datum
+db_int64_array(const Datum *values, int n)
+{
+	return PointerGetDatum(construct_array((Datum *) values, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
+}
+
+/*
+ * A timestamptz[] of n values.
+ */
+Datum
+db_time_array(const Datum *values, int n)
+{
+	return PointerGetDatum(
+		construct_array((Datum *) values, n, TIMESTAMPTZOID, 8, true, TYPALIGN_DOUBLE));
 }

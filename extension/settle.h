@@ -1,5 +1,5 @@
 /*
- * settle.h - what the files of the room settle share (settle.c, settle_plan.c, slice.c, settle_write.c).
+ * settle.h - what the files of the room settle share (settle.c, settle_plan.c, settle_load.c, slice.c, settle_write.c).
  */
 #ifndef SUBMETER_SETTLE_H
 #define SUBMETER_SETTLE_H
@@ -136,6 +136,10 @@ typedef struct SmSettle
 /* settle_plan.c */
 extern void settle_plan(SmSettle *settle);
 extern void settle_plan_dry(SmSettle *settle, int64 account_id);
+
+/* settle_load.c */
+extern void settle_load(SmSettle *settle);
+extern void meter_arrays(SmSettle *settle, size_t time_offset, Datum args[2]);
 
 /* slice.c */
 extern void day_find(SmDay *day, TimestampTz at, pg_tz *zone);
