@@ -183,7 +183,11 @@ is "$(ask b live "SELECT submeter.report_command(1, command_id, 'q', 'confirmed'
 	confirmed 'a relay that reads open confirms the open'
 # The outbox of the original is not sent; the trip is announced by the copy itself, anew.
 wait_for 30 'the announced trip is announced anew' answers 1 b live \
-	"SELECT count(*) FROM submeter.notice WHERE account_id = 1005 AND kind = 'trip_announced' AND state = 'accepted'"
+	"SELECT count(*) FROM submeter.notice WHERE account_id = 1005 AND kind = 'trip_announced' AND state = 'accepted'" ||
+	diag "$(ask b live "SELECT clock_timestamp(); SELECT * FROM submeter.duty_state WHERE site_id = 1; SELECT * FROM submeter.account_state WHERE account_id = 1005;
+		SELECT notice_id, kind, state, next_try_at, attempts, last_error FROM submeter.notice WHERE account_id = 1005;
+		SELECT decision_id, action, reason, decided_at, inputs FROM submeter.decision WHERE account_id = 1005 ORDER BY 1;
+		SELECT pid, state, wait_event_type, wait_event, state_change FROM pg_stat_activity WHERE backend_type = 'submeter worker'")"
 is "$(ask b live "SELECT count(*) FROM submeter.notice WHERE last_error = 'queued in the original installation' AND state = 'cancelled' AND account_id = 1005")" \
 	1 'the message of the original stays unsent'
 is "$(for file in "$SM_RUN"/notices/notice-*; do basename "$file" .eml; done | sort)" \
