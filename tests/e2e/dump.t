@@ -5,7 +5,6 @@
 . "$(dirname "$0")/life.sh"
 
 original="server_psql a live -c"
-copy="server_psql b live -c"
 
 # What pg_dump has to carry beside the rows: one line per thing, independent of OIDs and of order.
 read -r -d '' CATALOG <<'SQL'
