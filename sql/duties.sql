@@ -117,3 +117,30 @@ UPDATE submeter.installation SET storage_version = storage_version - 1;
 SELECT submeter.is_awake(), regexp_replace(pg_temp.refusal('SELECT submeter.run_duties(''2025-01-06 00:00+08'')'), '\d+, code expects \d+', 'N, code expects N');
 UPDATE submeter.installation SET storage_version = storage_version + 1;
 SELECT submeter.is_awake(), submeter.run_duties('2025-01-06 00:00+08') AS failed;
+
+-- 6. The same with a real copy, as a person makes one to try something
+
+INSERT INTO submeter.gateway (site_id, gateway_id, code, address) VALUES (1, 1, 'g', '127.0.0.1:1');
+UPDATE submeter.meter SET gateway_id = 1, bus_address = '1' WHERE meter_id = 1;
+SELECT submeter.recharge(1, 1, 500, 'cash', 'before the copy') > 0 AS paid, submeter.request_command(1, 1, 'open', 'before the copy') > 0 AS command;
+UPDATE submeter.command SET state = 'claimed', claimed_by = 'p', attempts = 1;
+SELECT submeter.balance(1, 1) AS balance \gset
+\set original :DBNAME
+\c postgres
+CREATE DATABASE regress_duties_copy TEMPLATE :original;
+\c regress_duties_copy
+SET client_min_messages = warning;
+SELECT submeter.is_adopted(), submeter.is_awake();
+\set VERBOSITY terse
+SELECT submeter.run_duties('2025-01-07 00:00+08');
+SELECT submeter.recharge(1, 1, 5, 'cash', 'in the copy');
+SELECT state FROM submeter.command;
+-- What was on its way to a breaker is asked for and never sent again.
+SELECT submeter.adopt('the original is gone');
+SELECT state, detail FROM submeter.command;
+SELECT submeter.run_duties('2025-01-07 00:00+08') AS failed, submeter.balance(1, 1) = :balance AS same_balance;
+SELECT * FROM submeter.verify_ledger(1);
+\c :original
+DROP DATABASE regress_duties_copy;
+-- The original never noticed.
+SELECT submeter.is_adopted(), state FROM submeter.command;
