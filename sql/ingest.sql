@@ -202,6 +202,10 @@ SELECT pg_temp.refusal($$SELECT submeter.judge_reading(1, 999, '2025-01-01', 'ac
 SELECT pg_temp.refusal($$SELECT submeter.judge_reading(2, 31, '2025-01-01', 'accept', 'x')$$);
 SELECT pg_temp.refusal($$SELECT submeter.judge_reading(1, NULL, NULL, 'accept', 'x')$$);
 
+-- A typing error of many digits would otherwise stop the settlement of the whole site.
+SELECT pg_temp.refusal($$SELECT submeter.judge_reading(1, 31, '2025-01-01', 'replace', 'x', 100000000000000)$$);
+SELECT pg_temp.one(37, 0, 5000000000000000000), pg_temp.refusal($$SELECT submeter.judge_reading(1, 37, '2025-01-01', 'accept', 'x')$$);
+
 -- 8. Bad input: one clear error, nothing stored
 
 CREATE FUNCTION pg_temp.bad(readings text, site text DEFAULT '1') RETURNS text

@@ -247,6 +247,13 @@ BEGIN
 			MESSAGE = format('meter %s has no reading at %s', coalesce(judge_reading.meter_id::text, 'NULL'), coalesce(judge_reading.ts::text, 'NULL')),
 			HINT = 'SELECT ts, rule FROM submeter.reading_suspect lists the readings to judge.';
 	END IF;
+	-- One absurd register would make an amount nothing can hold, and stop the settlement of the whole site.
+	IF judge_reading.verdict <> 'withdraw' AND coalesce(judge_reading.energy_wh, (SELECT r.energy_wh FROM submeter.reading r
+		WHERE r.site_id = judge_reading.site_id AND r.meter_id = judge_reading.meter_id AND r.ts = judge_reading.ts)) >= 100000000000000
+	THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'no meter counts that far',
+			DETAIL = 'A register that counts is below 10^14 Wh (100 TWh).', HINT = 'Registers are in Wh, before the multiplier.';
+	END IF;
 	PERFORM submeter.require_approval('judge_reading', judge_reading.site_id,
 		jsonb_build_object('meter_id', judge_reading.meter_id, 'ts', judge_reading.ts, 'verdict', judge_reading.verdict));
 	INSERT INTO submeter.reading_verdict (site_id, meter_id, ts, verdict, energy_wh, reason, by)
@@ -260,7 +267,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.judge_reading(int, bigint, timestamptz, text, text, bigint) IS
-'A person''s verdict on one reading: accept, withdraw, or replace by energy_wh; everything that follows from it is settled again. Returns the verdict_id. 22023 for a bad verdict, P0002 when there is no such reading.';
+'A person''s verdict on one reading: accept, withdraw, or replace by energy_wh; everything that follows from it is settled again. Returns the verdict_id. 22023 for a bad verdict or register, P0002 when there is no such reading.';
 
 CREATE FUNCTION submeter.is_plausible(max_power_w real, register_modulus_wh bigint, from_ts timestamptz, from_wh bigint,
 	to_ts timestamptz, to_wh bigint) RETURNS boolean
