@@ -416,7 +416,9 @@ BEGIN
 		round_ms = coalesce(r.round_ms, g.round_ms),
 		last_error = r.last_error,
 		last_contact_at = CASE WHEN r.online THEN report_gateways.at ELSE g.last_contact_at END,
-		offline_since = CASE WHEN r.online THEN NULL WHEN r.online IS FALSE THEN coalesce(g.offline_since, report_gateways.at) ELSE g.offline_since END,
+		-- A poller that was away itself says only now what went long ago.
+		offline_since = CASE WHEN r.online THEN NULL
+			WHEN r.online IS FALSE THEN coalesce(g.offline_since, least(report_gateways.at, g.last_contact_at + 3 * g.poll_interval)) ELSE g.offline_since END,
 		recovered_at = CASE WHEN r.online AND report_gateways.at - coalesce(g.offline_since, g.last_contact_at + 3 * g.poll_interval) >= restart
 			THEN report_gateways.at ELSE g.recovered_at END
 	FROM jsonb_to_recordset(coalesce(report_gateways.gateways, '[]'))
