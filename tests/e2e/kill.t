@@ -41,7 +41,7 @@ poller_start
 wait_for 40 'the next poller delivers them' says 0 lacking "$kept"
 is_sql "SELECT count(*) FROM submeter.reading_suspect" 0 'what the database had already is no second value'
 
-for round in 1 2 3 4 5; do
+for _ in 1 2 3 4 5; do
 	wait_until 20 spooled_more_than 0
 	poller_kill9
 	spool_list >>"$kept"
@@ -97,8 +97,8 @@ readings_after "$(clock)" 'readings come in again'
 pid=$(worker_backend)
 setup 'kill a worker' kill -9 "$pid"
 wait_for 60 'another worker starts' new_pid worker_backend "$pid"
-done=$(sql "SELECT done FROM submeter.duty_state WHERE duty = 'settle'")
-true_in 30 'and works' "SELECT done > $done FROM submeter.duty_state WHERE duty = 'settle'"
+ran=$(sql "SELECT done FROM submeter.duty_state WHERE duty = 'settle'")
+true_in 30 'and works' "SELECT done > $ran FROM submeter.duty_state WHERE duty = 'settle'"
 readings_after "$(clock)" 'readings come in again after the worker was killed'
 
 # The whole server, with a command in flight and while money comes in

@@ -26,9 +26,9 @@ decided()
 # A run of the policy that began after now has ended.
 policy_ran()
 {
-	local done
-	done=$(sql "SELECT done FROM submeter.duty_state WHERE duty = 'policy'")
-	true_now 30 "SELECT done >= $done + 2 FROM submeter.duty_state WHERE duty = 'policy'"
+	local ran
+	ran=$(sql "SELECT done FROM submeter.duty_state WHERE duty = 'policy'")
+	true_now 30 "SELECT done >= $ran + 2 FROM submeter.duty_state WHERE duty = 'policy'"
 }
 not_closed()
 {

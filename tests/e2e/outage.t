@@ -43,7 +43,9 @@ setup 'tell of the past' sql "BEGIN;
 	SELECT submeter.ingest(1, array_agg(json_populate_record(NULL::submeter.reading_input, json_build_object(
 		'meter_id', m.meter_id, 'ts', t, 'energy_wh', $(register m.meter_id t), 'relay', CASE m.meter_id WHEN 4 THEN 'open' ELSE 'closed' END)) ORDER BY t))
 	FROM submeter.meter m, generate_series('$hour'::timestamptz - interval '4 days', '$hour'::timestamptz - interval '3 days', interval '6 hours') t;
-	UPDATE submeter.gateway SET online = false, offline_since = '$hour'::timestamptz - interval '3 days', last_contact_at = '$hour'::timestamptz - interval '3 days';
+	-- Of gateway b nobody could report that it went: its poller went with it.
+	UPDATE submeter.gateway SET online = gateway_id = 2, last_contact_at = '$hour'::timestamptz - interval '3 days',
+		offline_since = CASE gateway_id WHEN 1 THEN '$hour'::timestamptz - interval '3 days' END;
 	COMMIT" >/dev/null
 
 decided()
@@ -67,6 +69,7 @@ no_writes()
 # The poller on the spot has no network either
 poller_start
 wait_for 60 'who was in arrears is announced and then held, for the data is old' says 'hold stale_data' all_decided '1, 2'
+true_in 30 'both gateways are known to have been gone for three days' "SELECT bool_and(NOT online AND offline_since < '$hour'::timestamptz - interval '70 hours') FROM submeter.gateway"
 is_sql "SELECT count(*) FROM submeter.command WHERE meter_id <> 4" 0 'nobody is cut on data three days old'
 is_sql "SELECT count(*) >= 2 FROM submeter.read_request" t 'a fresh reading is asked for'
 is "$(decided 4)" 'none cut_off' 'who was dark stays dark'

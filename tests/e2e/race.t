@@ -60,9 +60,9 @@ is_settled()
 # Once everybody has paid, not even a further run of policy and switching brings anything up.
 stays_settled()
 {
-	local done
-	done=$(sql "SELECT sum(done) FROM submeter.duty_state WHERE duty IN ('policy', 'switching')")
-	true_now 30 "SELECT bool_and(done > 0) AND sum(done) >= $done + 4 FROM submeter.duty_state WHERE duty IN ('policy', 'switching')" && is_settled
+	local ran
+	ran=$(sql "SELECT sum(done) FROM submeter.duty_state WHERE duty IN ('policy', 'switching')")
+	true_now 30 "SELECT bool_and(done > 0) AND sum(done) >= $ran + 4 FROM submeter.duty_state WHERE duty IN ('policy', 'switching')" && is_settled
 }
 
 moments=(at_once announced on_way sent dark)
