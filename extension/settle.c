@@ -112,7 +112,7 @@ stream_take(SmSettle *settle, SmStream *stream, SmMeter *meter, TimestampTz ts, 
 		bool new_beginning = override != NULL && override->kind == SM_OVERRIDE_BREAK;
 
 		slice_interval(settle, meter, stream->last_ts, new_beginning ? wh : stream->last_wh, ts, wh,
-					   power_w);
+					   power_w, override != NULL);
 		settle->n_intervals += meter->candidate;
 	}
 	stream->has_last = true;

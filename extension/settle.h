@@ -144,7 +144,7 @@ extern void meter_arrays(SmSettle *settle, size_t time_offset, Datum args[2]);
 /* slice.c */
 extern void day_find(SmDay *day, TimestampTz at, pg_tz *zone);
 extern void slice_interval(SmSettle *settle, SmMeter *meter, TimestampTz from, int64 from_wh,
-						   TimestampTz to, int64 to_wh, float4 power_w);
+						   TimestampTz to, int64 to_wh, float4 power_w, bool judged);
 extern const SmVersion *pair_version_at(const SmPair *pair, TimestampTz at);
 extern SmCycle *pair_cycle_at(SmSettle *settle, SmPair *pair, TimestampTz at);
 extern SmCycle *pair_cycle_add(SmPair *pair, TimestampTz from, TimestampTz to);

@@ -307,7 +307,7 @@ power_take(SmSettle *settle, const SmMeter *meter, TimestampTz to, float4 power_
  */
 void
 slice_interval(SmSettle *settle, SmMeter *meter, TimestampTz from, int64 from_wh, TimestampTz to,
-			   int64 to_wh, float4 power_w)
+			   int64 to_wh, float4 power_w, bool judged)
 {
 	const SmSetup *setup = setup_at(meter, from);
 	const SmSupply *supply = supply_at(meter, from);
@@ -319,8 +319,11 @@ slice_interval(SmSettle *settle, SmMeter *meter, TimestampTz from, int64 from_wh
 	if (delta_wh < 0)
 	{
 		delta_wh += setup->modulus_wh;
-		/* More than half a turn backwards is a roll-over, less is a reset. */
-		if (setup->modulus_wh == 0 || delta_wh < 0 || delta_wh > setup->modulus_wh / 2)
+		/*
+		 * The fold let it pass because the rating allows the roll-over. Where a person's word did,
+		 * more than half a turn backwards is a roll-over, less is a reset.
+		 */
+		if (setup->modulus_wh == 0 || delta_wh < 0 || (judged && delta_wh > setup->modulus_wh / 2))
 			delta_wh = 0;
 	}
 	while (at < to)

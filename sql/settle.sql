@@ -150,6 +150,16 @@ UPDATE submeter.meter_setup SET register_modulus_wh = 100000000 WHERE meter_id =
 SELECT pg_temp.read(9, '2025-01-01', 99990), pg_temp.read(9, '2025-01-02', 14);
 SELECT submeter.settle(1, '2025-02-20');
 SELECT wh FROM pg_temp.owed WHERE account = 9;
+-- Also after a silence in which it went more than half round, as far as the rating allows.
+SELECT pg_temp.furnish(1, 17, :flat);
+UPDATE submeter.meter_setup SET register_modulus_wh = 10000000, rated_current_a = 60 WHERE meter_id = 17;
+SELECT pg_temp.read(17, '2025-01-01', 9000), pg_temp.read(17, '2025-01-18', 4100), submeter.settle(1, '2025-02-20');
+SELECT wh, (SELECT count(*) FROM submeter.reading_suspect q WHERE q.meter_id = 17) AS suspects FROM pg_temp.owed WHERE account = 17;
+-- In one day that cannot be: it is a suspect, and accepted by a person an exchange.
+SELECT pg_temp.read(17, '2025-01-19', 300), submeter.settle(1, '2025-02-20');
+SELECT wh, (SELECT array_agg(q.rule || ' ' || q.state) FROM submeter.reading_suspect q WHERE q.meter_id = 17) AS suspects FROM pg_temp.owed WHERE account = 17;
+SELECT submeter.judge_reading(1, 17, '2025-01-19 00:00+08', 'accept', 'exchanged') > 0 AS judged, pg_temp.read(17, '2025-01-20', 310), submeter.settle(1, '2025-02-20');
+SELECT wh FROM pg_temp.owed WHERE account = 17;
 -- Suspects at the end wait for what comes next.
 SELECT pg_temp.read(9, '2025-01-03', 99999999), submeter.settle(1, '2025-02-20');
 SELECT wh, settled_to FROM pg_temp.owed WHERE account = 9;
