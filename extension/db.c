@@ -49,6 +49,31 @@ db_open(SPIPlanPtr *plan, const char *sql, int n_args, const Oid *types, Datum *
 }
 
 /*
+ * Runs a query whose rows go straight to a receiver, which must not use SPI meanwhile.
+ */
+void
+db_stream(SPIPlanPtr *plan, const char *sql, int n_args, const Oid *types, const Datum *values,
+		  DestReceiver *receiver)
+{
+	SPIExecuteOptions options = {.read_only = false, .dest = receiver};
+	ParamListInfo params = makeParamList(n_args);
+	int result;
+
+	plan_prepare(plan, sql, n_args, types);
+	for (int i = 0; i < n_args; i++)
+	{
+		params->params[i].value = values[i];
+		params->params[i].isnull = false;
+		params->params[i].pflags = PARAM_FLAG_CONST;
+		params->params[i].ptype = types[i];
+	}
+	options.params = params;
+	result = SPI_execute_plan_extended(*plan, &options);
+	if (result != SPI_OK_SELECT)
+		elog(ERROR, "unexpected result %s of \"%s\"", SPI_result_code_string(result), sql);
+}
+
+/*
  * A bigint or timestamptz column of the current result.
  */
 int64

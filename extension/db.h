@@ -11,6 +11,8 @@ extern void db_execute(SPIPlanPtr *plan, const char *sql, int n_args, const Oid 
 					   Datum *values, const char *nulls, int expected);
 extern Portal db_open(SPIPlanPtr *plan, const char *sql, int n_args, const Oid *types,
 					  Datum *values, const char *nulls);
+extern void db_stream(SPIPlanPtr *plan, const char *sql, int n_args, const Oid *types,
+					  const Datum *values, DestReceiver *receiver);
 extern int64 db_int64(HeapTuple tuple, int column, bool *isnull);
 extern Datum db_cell(uint64 row, int column, bool *isnull);
 extern int64 db_cell_int64(uint64 row, int column);

@@ -1,7 +1,7 @@
 /*
  * settle.c - readings to usage to charge, touching only what is new.
  *
- * settle_plan.c finds the meters with something new and loads what concerns them; one cursor then
+ * settle_plan.c finds the meters with something new and loads what concerns them; one query then
  * streams their readings in the order (meter, time); slice.c puts the energy of each interval into local
  * hours and billing cycles; settle_write.c rates and stores. What an account owes is always rated anew
  * from the energy of its cycle, so the result depends on the facts and never on how they came.
@@ -17,13 +17,14 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "tcop/dest.h"
 #include "utils/memutils.h"
 #include "utils/tuplestore.h"
 
 #include "settle.h"
 
-#define FETCH_ROWS 5000
-#define USAGE_BUFFER 4096
+/* Bounds the usage held in memory when years are computed anew. */
+#define METERS_AT_ONCE 500
 
 /* The lateral subquery keeps its own order, so rows come in the order of the arrays and of time. */
 static const char read_series[] =
@@ -43,33 +44,16 @@ typedef struct SmStream
 	int64 last_wh;
 } SmStream;
 
-static Portal
-stream_open(SmSettle *settle)
+/* Takes rows from the executor as they come: no copy, no cursor. */
+typedef struct SmReceiver
 {
-	static SPIPlanPtr plan = NULL;
-	static const Oid types[5] = {INT4OID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
-								 TIMESTAMPTZOID};
-	Datum *columns[3];
-	Datum args[5];
-	int n = settle->n_meters;
-
-	for (int i = 0; i < 3; i++)
-		columns[i] = palloc(sizeof(Datum) * n);
-	for (int i = 0; i < n; i++)
-	{
-		columns[0][i] = Int64GetDatum(settle->meters[i].meter_id);
-		columns[1][i] = TimestampTzGetDatum(settle->meters[i].read_from);
-		columns[2][i] = TimestampTzGetDatum(settle->meters[i].horizon);
-	}
-	args[0] = Int32GetDatum(settle->site_id);
-	args[1] = PointerGetDatum(construct_array(columns[0], n, INT8OID, 8, true, TYPALIGN_DOUBLE));
-	args[2] =
-		PointerGetDatum(construct_array(columns[1], n, TIMESTAMPTZOID, 8, true, TYPALIGN_DOUBLE));
-	args[3] =
-		PointerGetDatum(construct_array(columns[2], n, TIMESTAMPTZOID, 8, true, TYPALIGN_DOUBLE));
-	args[4] = TimestampTzGetDatum(settle->known_at);
-	return db_open(&plan, read_series, 5, types, args, NULL);
-}
+	DestReceiver pub;
+	MemoryContext context; /* where what a row leaves behind lives */
+	SmSettle *settle;
+	SmMeter *meters;
+	SmStream stream;
+	int last_ord;
+} SmReceiver;
 
 /*
  * What is said about a reading, or NULL; readings and overrides are both in time order.
@@ -123,43 +107,86 @@ stream_take(SmSettle *settle, SmStream *stream, SmMeter *meter, TimestampTz ts, 
 }
 
 /*
- * Streams the readings of all planned meters.
+ * One row of read_series, straight from the executor.
+ */
+static bool
+receive_row(TupleTableSlot *slot, DestReceiver *self)
+{
+	SmReceiver *receiver = (SmReceiver *) self;
+	MemoryContext caller = MemoryContextSwitchTo(receiver->context);
+	int ord;
+
+	slot_getallattrs(slot);
+	ord = DatumGetInt32(slot->tts_values[0]);
+	if (ord < receiver->last_ord)
+		elog(ERROR, "meters are out of order");
+	receiver->last_ord = ord;
+	stream_take(receiver->settle, &receiver->stream, &receiver->meters[ord - 1],
+				DatumGetTimestampTz(slot->tts_values[1]), DatumGetInt64(slot->tts_values[2]),
+				slot->tts_isnull[3] ? 0 : DatumGetFloat4(slot->tts_values[3]));
+	MemoryContextSwitchTo(caller);
+	return true;
+}
+
+static void
+receive_start(DestReceiver *self, int operation, TupleDesc desc)
+{
+}
+
+static void
+receive_end(DestReceiver *self)
+{
+}
+
+/*
+ * Streams the readings of n meters.
+ */
+static void
+stream_meters(SmSettle *settle, SmMeter *meters, int n)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid types[5] = {INT4OID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
+								 TIMESTAMPTZOID};
+	SmReceiver receiver = {.pub = {.receiveSlot = receive_row,
+								   .rStartup = receive_start,
+								   .rShutdown = receive_end,
+								   .rDestroy = receive_end,
+								   .mydest = DestTuplestore},
+						   .context = CurrentMemoryContext,
+						   .settle = settle,
+						   .meters = meters};
+	Datum *columns[3];
+	Datum args[5];
+
+	for (int i = 0; i < 3; i++)
+		columns[i] = palloc(sizeof(Datum) * n);
+	for (int i = 0; i < n; i++)
+	{
+		columns[0][i] = Int64GetDatum(meters[i].meter_id);
+		columns[1][i] = TimestampTzGetDatum(meters[i].read_from);
+		columns[2][i] = TimestampTzGetDatum(meters[i].horizon);
+	}
+	args[0] = Int32GetDatum(settle->site_id);
+	args[1] = db_int64_array(columns[0], n);
+	args[2] = db_time_array(columns[1], n);
+	args[3] = db_time_array(columns[2], n);
+	args[4] = TimestampTzGetDatum(settle->known_at);
+	db_stream(&plan, read_series, 5, types, args, &receiver.pub);
+}
+
+/*
+ * Streams the readings of all planned meters, so many meters at a time that their usage fits in memory.
  */
 static void
 stream_run(SmSettle *settle)
 {
-	Portal portal = stream_open(settle);
-	SmStream stream = {0};
-	int last_ord = 0;
-	uint64 n_rows;
-
-	do
+	for (int i = 0; i < settle->n_meters; i += METERS_AT_ONCE)
 	{
-		SPITupleTable *table;
-
 		CHECK_FOR_INTERRUPTS();
-		SPI_cursor_fetch(portal, true, FETCH_ROWS);
-		/* Slicing may write, which replaces SPI's own idea of the current result. */
-		table = SPI_tuptable;
-		n_rows = SPI_processed;
-		for (uint64 i = 0; i < n_rows; i++)
-		{
-			bool isnull;
-			int ord = DatumGetInt32(SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull));
-			TimestampTz ts =
-				DatumGetTimestampTz(SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull));
-			int64 wh = DatumGetInt64(SPI_getbinval(table->vals[i], table->tupdesc, 3, &isnull));
-			Datum power = SPI_getbinval(table->vals[i], table->tupdesc, 4, &isnull);
-
-			if (ord < last_ord)
-				elog(ERROR, "meters are out of order");
-			last_ord = ord;
-			stream_take(settle, &stream, &settle->meters[ord - 1], ts, wh,
-						isnull ? 0 : DatumGetFloat4(power));
-		}
-		SPI_freetuptable(table);
-	} while (n_rows == FETCH_ROWS);
-	SPI_cursor_close(portal);
+		stream_meters(settle, &settle->meters[i], Min(METERS_AT_ONCE, settle->n_meters - i));
+		if (!settle->dry)
+			usage_write(settle);
+	}
 }
 
 /*
@@ -177,7 +204,6 @@ settle_begin(int32 site_id, text *time_zone)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("time zone \"%s\" is not known", text_to_cstring(time_zone))));
 	settle->day.from = settle->day.to = 0;
-	settle->max_usage = USAGE_BUFFER;
 	return settle;
 }
 
@@ -198,10 +224,8 @@ submeter_settle_site(PG_FUNCTION_ARGS)
 	settle_plan(settle);
 	if (settle->n_meters > 0)
 	{
-		settle->usage = palloc(sizeof(SmUsageDay) * settle->max_usage);
 		usage_clear(settle);
 		stream_run(settle);
-		usage_write(settle);
 		charges_write(settle);
 		meters_write(settle);
 	}

@@ -123,7 +123,7 @@ usage_clear(SmSettle *settle)
 }
 
 /*
- * Writes the days collected so far. Called whenever the buffer is full, so a day may come in two parts.
+ * Writes the days collected so far; those of a meter always come together.
  */
 void
 usage_write(SmSettle *settle)

@@ -55,7 +55,12 @@ usage_day_at(SmSettle *settle, const SmMeter *meter)
 	if (usage != NULL && usage->meter_id == meter->meter_id && usage->date == settle->day.date)
 		return usage;
 	if (settle->n_usage == settle->max_usage)
-		usage_write(settle);
+	{
+		settle->max_usage = Max(1024, settle->max_usage * 2);
+		settle->usage = settle->usage == NULL
+							? palloc(sizeof(SmUsageDay) * settle->max_usage)
+							: repalloc_huge(settle->usage, sizeof(SmUsageDay) * settle->max_usage);
+	}
 	usage = &settle->usage[settle->n_usage++];
 	memset(usage, 0, sizeof(*usage));
 	usage->meter_id = meter->meter_id;
