@@ -72,6 +72,12 @@ SELECT pg_temp.refusal('SELECT submeter.recharge(1, 1, 5, ''cash'', ' || k || ')
 -- Accounts and sites.
 SELECT pg_temp.refusal('SELECT submeter.recharge(' || a || ', 5, ''cash'', ''bad'')') FROM unnest('{"1, 99","1, NULL","1, 20","2, 1","1, 9","99, 1","NULL, 1"}'::text[]) a;
 SELECT count(*) AS nothing_posted FROM submeter.transfer WHERE idempotency_key = 'bad';
+-- What was paid before an account was closed is found by its key afterwards.
+BEGIN;
+UPDATE submeter.account SET state = 'closed', closed_at = now() WHERE site_id = 1 AND account_id = 1;
+SELECT submeter.recharge(1, 1, 100, 'cash', 'k1') = :first AS same_after_closing;
+SELECT pg_temp.refusal($$SELECT submeter.recharge(1, 1, 100, 'cash', 'k1 again')$$);
+ROLLBACK;
 
 -- 2. Adjust
 

@@ -336,6 +336,13 @@ SELECT account FROM submeter.account_balance WHERE pg_temp.tell(account, availab
 SET client_min_messages = error;
 DROP FUNCTION pg_temp.tell(text, numeric);
 RESET SESSION AUTHORIZATION;
+-- Built-in models, and with them all that may ever be written to a meter, are not for one site's administrator.
+SET SESSION AUTHORIZATION regress_perm_admin;
+WITH changed AS (UPDATE submeter.meter_switch SET address = 10 WHERE model = 'DDS238-2 ZN/SR' RETURNING 1) SELECT count(*) AS built_in_changed FROM changed;
+WITH gone AS (DELETE FROM submeter.meter_point WHERE model = 'SDM120' RETURNING 1) SELECT count(*) AS built_in_deleted FROM gone;
+SELECT left(pg_temp.refusal($$INSERT INTO submeter.meter_switch (model, action, function, address, registers) VALUES ('SDM120', 'open', 16, 10, '{0}')$$), 80) AS added;
+SELECT pg_temp.refusal($$INSERT INTO submeter.meter_model (model, vendor) VALUES ('own', 'us'); INSERT INTO submeter.meter_switch (model, action, function, address, registers) VALUES ('own', 'open', 16, 10, '{0}')$$) AS own_model;
+RESET SESSION AUTHORIZATION;
 
 DROP OWNED BY authenticator;
 DROP ROLE authenticator;

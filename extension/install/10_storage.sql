@@ -85,7 +85,9 @@ BEGIN
 	IF submeter.storage_version() IS DISTINCT FROM wanted THEN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = 'the storage of submeter does not match its code',
 			DETAIL = format('Storage version %s, code expects %s.', submeter.storage_version(), wanted),
-			HINT = 'Run SELECT submeter.create_storage() as administrator.';
+			HINT = CASE WHEN submeter.storage_version() > wanted
+				THEN 'The tables are newer than the code: install the newer version and run ALTER EXTENSION submeter UPDATE.'
+				ELSE 'Run SELECT submeter.create_storage() as administrator.' END;
 	END IF;
 	IF NOT submeter.is_adopted() THEN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = 'this database is a copy of another installation of submeter',

@@ -50,11 +50,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	ledger_id bigint;
-	account_state text;
 BEGIN
-	SELECT l.ledger_account_id, a.state INTO ledger_id, account_state
+	SELECT l.ledger_account_id INTO ledger_id
 	FROM submeter.ledger_account l
-	JOIN submeter.account a ON a.site_id = l.site_id AND a.account_id = l.account_id
 	WHERE l.site_id = lock_account.site_id AND l.account_id = lock_account.account_id
 	FOR NO KEY UPDATE OF l;
 	IF ledger_id IS NULL THEN
@@ -62,15 +60,28 @@ BEGIN
 			MESSAGE = format('site %s has no account %s', lock_account.site_id, coalesce(lock_account.account_id::text, 'NULL')),
 			HINT = 'SELECT account_id, code FROM submeter.account lists the accounts.';
 	END IF;
-	IF account_state <> 'open' THEN
-		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('account %s is closed', lock_account.account_id),
-			HINT = 'Book it on the tenant''s open account.';
-	END IF;
 	RETURN ledger_id;
 END
 $$;
 COMMENT ON FUNCTION submeter.lock_account(int, bigint) IS
-'Locks the ledger account of an open tenant account and returns its number; P0002 for unknown, 55000 for closed accounts.';
+'Locks the ledger account of a tenant account and returns its number; P0002 for unknown accounts.';
+
+CREATE FUNCTION submeter.require_open_account(site_id int, account_id bigint) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF NOT EXISTS (
+		SELECT FROM submeter.account a
+		WHERE a.site_id = require_open_account.site_id AND a.account_id = require_open_account.account_id AND a.state = 'open')
+	THEN
+		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('account %s is closed', require_open_account.account_id),
+			HINT = 'Book it on the tenant''s open account.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION submeter.require_open_account(int, bigint) IS
+'Refuses (55000) a new movement on a closed account; asked after the key, so that a repeated call still finds what it did.';
 
 CREATE FUNCTION submeter.known_movement(site_id int, idempotency_key text, account_id bigint, kind text, method text, signed_amount numeric)
 RETURNS bigint
@@ -163,6 +174,7 @@ BEGIN
 	IF movement IS NOT NULL THEN
 		RETURN movement;
 	END IF;
+	PERFORM submeter.require_open_account(recharge.site_id, recharge.account_id);
 	movement := submeter.post_movement(recharge.site_id, recharge.account_id, recharge.amount, 'recharge',
 		submeter.system_ledger_account(recharge.site_id, 'clearing:' || recharge.method, 'clearing'),
 		recharge.idempotency_key, clock_timestamp(), recharge.method, recharge.note);
@@ -206,6 +218,7 @@ BEGIN
 	IF movement IS NOT NULL THEN
 		RETURN movement;
 	END IF;
+	PERFORM submeter.require_open_account(adjust.site_id, adjust.account_id);
 	PERFORM submeter.require_approval('adjust', adjust.site_id,
 		jsonb_build_object('account_id', adjust.account_id, 'amount', adjust.amount));
 	RETURN submeter.post_movement(adjust.site_id, adjust.account_id, adjust.amount, 'adjustment',
@@ -254,6 +267,7 @@ BEGIN
 		END IF;
 		RETURN movement;
 	END IF;
+	PERFORM submeter.require_open_account(reverse_movement.site_id, original.account_id);
 	IF EXISTS (SELECT FROM submeter.transfer t WHERE t.site_id = original.site_id AND t.reverses_id = original.transfer_id) THEN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('movement %s is reversed already', original.transfer_id),
 			HINT = 'A movement is reversed once; post a new one instead.';

@@ -154,6 +154,20 @@ SELECT submeter.describe('meter_switch', 'The only writes allowed to a model: ho
 GRANT SELECT ON submeter.meter_model, submeter.meter_point, submeter.meter_switch
 	TO submeter_admin, submeter_operator, submeter_field, submeter_auditor, submeter_poller;
 GRANT INSERT, UPDATE, DELETE ON submeter.meter_model, submeter.meter_point, submeter.meter_switch TO submeter_admin;
+-- What may be written to a meter of a built-in model is not for one site's administrator to change.
+ALTER TABLE submeter.meter_model ENABLE ROW LEVEL SECURITY;
+CREATE POLICY read_all ON submeter.meter_model FOR SELECT USING (true);
+CREATE POLICY write_own ON submeter.meter_model FOR ALL TO submeter_admin USING (NOT builtin) WITH CHECK (NOT builtin);
+ALTER TABLE submeter.meter_point ENABLE ROW LEVEL SECURITY;
+CREATE POLICY read_all ON submeter.meter_point FOR SELECT USING (true);
+CREATE POLICY write_own ON submeter.meter_point FOR ALL TO submeter_admin
+	USING (NOT EXISTS (SELECT FROM submeter.meter_model m WHERE m.model = meter_point.model AND m.builtin))
+	WITH CHECK (NOT EXISTS (SELECT FROM submeter.meter_model m WHERE m.model = meter_point.model AND m.builtin));
+ALTER TABLE submeter.meter_switch ENABLE ROW LEVEL SECURITY;
+CREATE POLICY read_all ON submeter.meter_switch FOR SELECT USING (true);
+CREATE POLICY write_own ON submeter.meter_switch FOR ALL TO submeter_admin
+	USING (NOT EXISTS (SELECT FROM submeter.meter_model m WHERE m.model = meter_switch.model AND m.builtin))
+	WITH CHECK (NOT EXISTS (SELECT FROM submeter.meter_model m WHERE m.model = meter_switch.model AND m.builtin));
 
 CREATE TABLE submeter.meter (
 	site_id int NOT NULL REFERENCES submeter.site,
