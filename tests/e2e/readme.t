@@ -31,5 +31,11 @@ is "$(query "SELECT count(*) FROM submeter.notice")" 0 'and sent nothing in mode
 is "$(query "SELECT string_agg(action || ' ' || state, ', ' ORDER BY command_id) FROM submeter.command")" \
 	'open superseded, close queued' 'the breaker by hand'
 is "$(grep '^energy|3' "$work/out")" 'energy|3||200.000|0.889|177.80' 'the quote has its third tier'
+missing=
+for name in $(sed -n '/^\*\*Verbs/,/^\*\*Settings/p' README.md | grep -oE '`[a-z_]+[(`]' | tr -d '`(' | sort -u); do
+	[ "$(query "SELECT count(*) > 0 FROM pg_proc WHERE pronamespace = 'submeter'::regnamespace AND proname = '$name'")" = t ] ||
+		missing="$missing $name"
+done
+is "$missing" '' 'every verb of the reference exists'
 is "$(query 'SELECT count(*) FROM submeter.verify_ledger(1)')" 0 'the ledger is verified'
 done_testing
