@@ -36,7 +36,7 @@ static const char find_overrides[] =
 
 static const char find_versions[] =
 	"SELECT v.tariff_id, v.valid_from, v.definition FROM submeter.tariff_version v"
-	" WHERE v.site_id = $1 AND v.tariff_id = ANY ($2) AND v.entered_at <= $3 ORDER BY v.tariff_id, v.valid_from";
+	" WHERE v.site_id = $1 AND v.tariff_id = ANY ($2) AND v.entered_at <= $3 ORDER BY v.tariff_id, v.valid_from, v.revision";
 
 static const char find_charges[] =
 	"SELECT k.ord::int4, c.cycle_start, c.cycle_end, c.settled_to, c.span_from, c.span_wh"

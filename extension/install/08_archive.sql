@@ -159,6 +159,41 @@ END
 $$;
 COMMENT ON FUNCTION submeter.tariff_version_dirty() IS 'Marks the meters on a tariff for settlement from the date from which its price changed.';
 
+CREATE FUNCTION submeter.allowance_follow() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	-- authorize: runs inside a statement that row-level security already let through.
+	changed submeter.allowance;
+BEGIN
+	changed := CASE WHEN TG_OP = 'INSERT' THEN NEW ELSE OLD END;
+	INSERT INTO submeter.charge_dirty AS d (site_id, account_id, tariff_id, from_ts)
+	VALUES (changed.site_id, changed.account_id, changed.tariff_id,
+		least(lower(changed.during), CASE WHEN TG_OP = 'UPDATE' THEN lower(NEW.during) END))
+	ON CONFLICT ON CONSTRAINT charge_dirty_pkey DO UPDATE SET from_ts = least(d.from_ts, EXCLUDED.from_ts);
+	IF TG_OP = 'UPDATE' AND (NEW.account_id, NEW.tariff_id) IS DISTINCT FROM (OLD.account_id, OLD.tariff_id) THEN
+		INSERT INTO submeter.charge_dirty AS d (site_id, account_id, tariff_id, from_ts)
+		VALUES (NEW.site_id, NEW.account_id, NEW.tariff_id, lower(NEW.during))
+		ON CONFLICT ON CONSTRAINT charge_dirty_pkey DO UPDATE SET from_ts = least(d.from_ts, EXCLUDED.from_ts);
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION submeter.allowance_follow() IS 'Marks the account of an allowance for settlement from its start on.';
+
+CREATE FUNCTION submeter.register_estimate_follow() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	-- authorize: only verbs write estimates.
+	PERFORM submeter.mark_dirty(NEW.site_id, NEW.meter_id, NEW.ts);
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION submeter.register_estimate_follow() IS 'Marks the meter of an estimate for settlement.';
+
 CREATE FUNCTION submeter.load_meter_models() RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp

@@ -128,7 +128,8 @@ BEGIN
 	SELECT t.tariff_id INTO wanted_id FROM submeter.tariff t
 	WHERE t.site_id = create_tariff.site_id AND t.code = create_tariff.code;
 	SELECT v.definition INTO known FROM submeter.tariff_version v
-	WHERE v.site_id = create_tariff.site_id AND v.tariff_id = wanted_id AND v.valid_from = create_tariff.valid_from;
+	WHERE v.site_id = create_tariff.site_id AND v.tariff_id = wanted_id AND v.valid_from = create_tariff.valid_from
+	ORDER BY v.revision DESC LIMIT 1;
 	IF known = create_tariff.definition THEN
 		RETURN wanted_id;
 	END IF;
@@ -146,9 +147,10 @@ BEGIN
 		WHERE t.site_id = create_tariff.site_id AND t.code = create_tariff.code;
 		INSERT INTO submeter.tariff_version (site_id, tariff_id, valid_from, definition)
 		VALUES (create_tariff.site_id, wanted_id, create_tariff.valid_from, create_tariff.definition)
-		ON CONFLICT (site_id, tariff_id, valid_from) DO NOTHING;
+		ON CONFLICT (site_id, tariff_id, valid_from, revision) DO NOTHING;
 		SELECT v.definition INTO STRICT known FROM submeter.tariff_version v
-		WHERE v.site_id = create_tariff.site_id AND v.tariff_id = wanted_id AND v.valid_from = create_tariff.valid_from;
+		WHERE v.site_id = create_tariff.site_id AND v.tariff_id = wanted_id AND v.valid_from = create_tariff.valid_from
+	ORDER BY v.revision DESC LIMIT 1;
 	END IF;
 	IF known <> create_tariff.definition THEN
 		RAISE EXCEPTION USING ERRCODE = '23505',

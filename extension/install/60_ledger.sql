@@ -53,7 +53,7 @@ DECLARE
 BEGIN
 	SELECT l.ledger_account_id INTO ledger_id
 	FROM submeter.ledger_account l
-	WHERE l.site_id = lock_account.site_id AND l.account_id = lock_account.account_id
+	WHERE l.site_id = lock_account.site_id AND l.account_id = lock_account.account_id AND l.kind = 'tenant'
 	FOR NO KEY UPDATE OF l;
 	IF ledger_id IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002',
@@ -104,7 +104,7 @@ BEGIN
 	END IF;
 	IF (first.account_id, first.kind, first.amount) IS DISTINCT FROM (known_movement.account_id, known_movement.kind, abs(known_movement.signed_amount))
 		OR first.method IS DISTINCT FROM known_movement.method
-		OR (SELECT l.account_id IS NOT NULL FROM submeter.ledger_account l
+		OR (SELECT l.kind = 'tenant' FROM submeter.ledger_account l
 			WHERE l.site_id = first.site_id AND l.ledger_account_id = first.credit_id) IS DISTINCT FROM (known_movement.signed_amount > 0)
 	THEN
 		RAISE EXCEPTION USING ERRCODE = '23505',
@@ -131,7 +131,7 @@ DECLARE
 	movement bigint := nextval('submeter.transfer_id_seq');
 BEGIN
 	SELECT l.ledger_account_id INTO STRICT ledger_id FROM submeter.ledger_account l
-	WHERE l.site_id = post_movement.site_id AND l.account_id = post_movement.account_id;
+	WHERE l.site_id = post_movement.site_id AND l.account_id = post_movement.account_id AND l.kind = 'tenant';
 	INSERT INTO submeter.transfer (site_id, transfer_id, debit_id, credit_id, amount, kind, account_id, method, note, reverses_id,
 		idempotency_key, effective_at, created_by)
 	VALUES (post_movement.site_id, movement,
@@ -146,7 +146,7 @@ BEGIN
 			post_movement.method, post_movement.signed_amount);
 	END IF;
 	UPDATE submeter.ledger_account l SET total = l.total + post_movement.signed_amount
-	WHERE l.site_id = post_movement.site_id AND l.account_id = post_movement.account_id;
+	WHERE l.site_id = post_movement.site_id AND l.account_id = post_movement.account_id AND l.kind = 'tenant';
 	RETURN movement;
 END
 $$;
@@ -251,7 +251,7 @@ BEGIN
 			DETAIL = 'Charges and providers'' payments stay as they are.', HINT = 'Use adjust(), or a refund for a provider''s payment.';
 	END IF;
 	PERFORM submeter.lock_account(reverse_movement.site_id, original.account_id);
-	SELECT l.account_id IS NOT NULL INTO tenant_credited FROM submeter.ledger_account l
+	SELECT l.kind = 'tenant' INTO tenant_credited FROM submeter.ledger_account l
 	WHERE l.site_id = original.site_id AND l.ledger_account_id = original.credit_id;
 	movement := submeter.known_movement(reverse_movement.site_id, reverse_movement.idempotency_key, original.account_id, 'reversal',
 		original.method, CASE WHEN tenant_credited THEN -original.amount ELSE original.amount END);
@@ -301,15 +301,15 @@ BEGIN
 	PERFORM FROM submeter.duty_state d WHERE d.site_id = post_charges.site_id AND d.duty = 'settle' FOR NO KEY UPDATE;
 	-- Accounts in the order of the ledger, as every movement locks them.
 	PERFORM FROM submeter.ledger_account l
-	WHERE l.site_id = post_charges.site_id AND l.account_id IN (
-		SELECT c.account_id FROM submeter.charge c WHERE c.site_id = post_charges.site_id AND c.rounded <> c.posted)
+	WHERE l.site_id = post_charges.site_id AND l.kind = 'tenant' AND l.account_id IN (
+		SELECT c.account_id FROM submeter.charge c WHERE c.site_id = post_charges.site_id AND c.rounded <> c.posted + c.adjusted)
 	ORDER BY l.ledger_account_id FOR NO KEY UPDATE;
 	WITH due AS MATERIALIZED (
-		SELECT c.account_id, c.tariff_id, c.cycle_start, c.rounded - c.posted AS difference, c.rounded, l.ledger_account_id,
+		SELECT c.account_id, c.tariff_id, c.cycle_start, c.rounded - c.posted - c.adjusted AS difference, c.rounded, l.ledger_account_id,
 			nextval('submeter.transfer_id_seq') AS transfer_id
 		FROM submeter.charge c
-		JOIN submeter.ledger_account l ON l.site_id = c.site_id AND l.account_id = c.account_id
-		WHERE c.site_id = post_charges.site_id AND c.rounded <> c.posted
+		JOIN submeter.ledger_account l ON l.site_id = c.site_id AND l.account_id = c.account_id AND l.kind = 'tenant'
+		WHERE c.site_id = post_charges.site_id AND c.rounded <> c.posted + c.adjusted
 	), moved AS (
 		INSERT INTO submeter.transfer (site_id, transfer_id, debit_id, credit_id, amount, kind, account_id, tariff_id, cycle_start,
 			idempotency_key, effective_at, created_by)
@@ -342,11 +342,11 @@ AS $$
 	SELECT l.account_id, l.total, coalesce(c.accrued, 0), l.total - coalesce(c.accrued, 0)
 	FROM submeter.ledger_account l
 	LEFT JOIN (
-		SELECT c.account_id, sum(c.rounded - c.posted) AS accrued
+		SELECT c.account_id, sum(c.rounded - c.posted - c.adjusted) AS accrued
 		FROM submeter.charge c
-		WHERE c.site_id = account_balances.site_id AND c.rounded <> c.posted
+		WHERE c.site_id = account_balances.site_id AND c.rounded <> c.posted + c.adjusted
 		GROUP BY c.account_id) c ON c.account_id = l.account_id
-	WHERE l.site_id = account_balances.site_id AND l.account_id IS NOT NULL
+	WHERE l.site_id = account_balances.site_id AND l.kind = 'tenant'
 $$;
 COMMENT ON FUNCTION submeter.account_balances(int) IS
 'Posted, accrued (charged and not yet posted) and available balance of every account of a site now.';
@@ -376,8 +376,8 @@ BEGIN
 	END IF;
 	IF balance.as_of >= now() THEN
 		RETURN (SELECT l.total - coalesce((
-				SELECT sum(c.rounded - c.posted) FROM submeter.charge c
-				WHERE c.site_id = l.site_id AND c.account_id = l.account_id AND c.rounded <> c.posted), 0)
+				SELECT sum(c.rounded - c.posted - c.adjusted) FROM submeter.charge c
+				WHERE c.site_id = l.site_id AND c.account_id = l.account_id AND c.rounded <> c.posted + c.adjusted), 0)
 			FROM submeter.ledger_account l
 			WHERE l.site_id = balance.site_id AND l.account_id = balance.account_id);
 	END IF;
@@ -386,7 +386,7 @@ BEGIN
 	INTO posted, charged_posted
 	FROM submeter.ledger_account l
 	JOIN submeter.transfer t ON t.site_id = l.site_id AND t.account_id = l.account_id AND t.posted_at <= balance.as_of
-	WHERE l.site_id = balance.site_id AND l.account_id = balance.account_id;
+	WHERE l.site_id = balance.site_id AND l.account_id = balance.account_id AND l.kind = 'tenant';
 	SELECT coalesce(sum(r.rounded), 0) INTO charged
 	FROM submeter.rebuild_charges(balance.site_id, balance.account_id, balance.as_of) r;
 	RETURN posted - (charged - charged_posted);
@@ -414,7 +414,7 @@ BEGIN
 	UNION ALL
 	SELECT 'total of the account differs from its movements', l.account_id, NULL, coalesce(s.amount, 0), l.total
 	FROM submeter.ledger_account l LEFT JOIN summed s ON s.ledger_account_id = l.ledger_account_id
-	WHERE l.site_id = verify_ledger.site_id AND l.kind = 'tenant' AND l.total <> coalesce(s.amount, 0)
+	WHERE l.site_id = verify_ledger.site_id AND l.account_id IS NOT NULL AND l.total <> coalesce(s.amount, 0)
 	UNION ALL
 	SELECT 'movement names an account that is no side of it', t.account_id, t.transfer_id, NULL, t.amount
 	FROM submeter.transfer t
@@ -427,7 +427,7 @@ BEGIN
 		coalesce(c.posted, 0), coalesce(t.amount, 0)
 	FROM (SELECT * FROM submeter.charge x WHERE x.site_id = verify_ledger.site_id) c
 	FULL JOIN (
-		SELECT x.account_id, x.tariff_id, x.cycle_start, sum(CASE WHEN l.account_id IS NOT NULL THEN x.amount ELSE -x.amount END) AS amount
+		SELECT x.account_id, x.tariff_id, x.cycle_start, sum(CASE WHEN l.kind = 'tenant' THEN x.amount ELSE -x.amount END) AS amount
 		FROM submeter.transfer x
 		JOIN submeter.ledger_account l ON l.site_id = x.site_id AND l.ledger_account_id = x.debit_id
 		WHERE x.site_id = verify_ledger.site_id AND x.kind = 'charge'

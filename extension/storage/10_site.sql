@@ -25,6 +25,10 @@ CREATE TABLE submeter.site (
 	locale text NOT NULL DEFAULT 'zh' CHECK (locale IN ('zh', 'en')),
 	default_policy_id bigint,
 	approval_verbs name[] NOT NULL DEFAULT '{}',
+	cycle_day smallint NOT NULL DEFAULT 1 CHECK (cycle_day BETWEEN 1 AND 28),
+	close_cycles boolean NOT NULL DEFAULT true,
+	close_delay interval NOT NULL DEFAULT '3 days' CHECK (close_delay >= interval '0'),
+	bill_term interval NOT NULL DEFAULT '14 days' CHECK (bill_term >= interval '0'),
 	recovered_at timestamptz,
 	external_ref text UNIQUE,
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -33,7 +37,9 @@ CREATE TABLE submeter.site (
 SELECT submeter.describe('site', 'A property (园区/物业): the unit of tenancy, work and security.', '{
 	"time_zone":"IANA name; days and months of the site are local to it","currency":"ISO 4217 code of all money of the site",
 	"locale":"language of documents and notices: zh or en","default_policy_id":"credit policy of accounts without their own",
-	"approval_verbs":"dangerous verbs that need a second person here","recovered_at":"when the whole site last came back from an outage"}');
+	"approval_verbs":"dangerous verbs that need a second person here","cycle_day":"day of the local month on which billing cycles begin; fixed once something is charged",
+	"close_cycles":"whether the duty closes billing cycles","close_delay":"how long after its end a cycle waits for readings before it is closed with an estimate",
+	"bill_term":"time to pay a bill of a postpaid account","recovered_at":"when the whole site last came back from an outage"}');
 SELECT submeter.audited('site');
 
 CREATE TABLE submeter.site_member (
@@ -53,7 +59,7 @@ ALTER TABLE submeter.site ENABLE ROW LEVEL SECURITY;
 CREATE POLICY read_site ON submeter.site FOR SELECT USING (site_id = ANY (submeter.my_sites()));
 CREATE POLICY change_site ON submeter.site FOR UPDATE TO submeter_admin USING (site_id = ANY (submeter.my_sites()));
 GRANT SELECT ON submeter.site TO submeter_admin, submeter_operator, submeter_cashier, submeter_field, submeter_auditor, submeter_erp, submeter_poller, submeter_tenant;
-GRANT UPDATE (name, locale, default_policy_id, approval_verbs, external_ref) ON submeter.site TO submeter_admin;
+GRANT UPDATE (name, locale, default_policy_id, approval_verbs, cycle_day, close_cycles, close_delay, bill_term, external_ref) ON submeter.site TO submeter_admin;
 
 CREATE TABLE submeter.audit (
 	site_id int,

@@ -207,6 +207,8 @@ CREATE TABLE submeter.meter_setup (
 	phases smallint NOT NULL DEFAULT 1 CHECK (phases IN (1, 3)),
 	parent_meter_id bigint,
 	unit_id bigint,
+	gap_after interval NOT NULL DEFAULT '2 hours' CHECK (gap_after > interval '0'),
+	gap_shape text NOT NULL DEFAULT 'time' CHECK (gap_shape IN ('time', 'week')),
 	entered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	entered_by name NOT NULL DEFAULT session_user,
 	reason text,
@@ -219,7 +221,8 @@ CREATE TABLE submeter.meter_setup (
 SELECT submeter.describe('meter_setup', 'What holds for a meter from a date on (电表参数). Corrections are new rows; of rows with one valid_from the one entered last counts.', '{
 	"valid_from":"since when it holds","multiplier":"CT x PT: register x multiplier = energy","register_modulus_wh":"where the register rolls over, before the multiplier",
 	"rated_current_a":"most current of a phase on the meter''s own side (before the CT)","rated_voltage_v":"phase voltage","phases":"1 or 3",
-	"parent_meter_id":"meter upstream","unit_id":"unit it feeds","entered_at":"when the row was written","entered_by":"who wrote it"}');
+	"parent_meter_id":"meter upstream","unit_id":"unit it feeds","gap_after":"two readings further apart leave a gap, whose energy is placed by estimate",
+	"gap_shape":"time: evenly over the gap; week: as the meter used it in the hours of the weeks before","entered_at":"when the row was written","entered_by":"who wrote it"}');
 
 CREATE TABLE submeter.open_cause (
 	site_id int NOT NULL,

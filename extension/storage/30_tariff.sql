@@ -16,20 +16,38 @@ CREATE TABLE submeter.tariff_version (
 	tariff_id bigint NOT NULL,
 	valid_from timestamptz NOT NULL,
 	definition jsonb NOT NULL,
+	revision int NOT NULL DEFAULT 0 CHECK (revision >= 0),
+	reason text,
 	entered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	entered_by name NOT NULL DEFAULT session_user,
-	PRIMARY KEY (site_id, tariff_id, valid_from),
+	PRIMARY KEY (site_id, tariff_id, valid_from, revision),
 	FOREIGN KEY (site_id, tariff_id) REFERENCES submeter.tariff
 );
 SELECT submeter.describe('tariff_version', 'What a tariff says from a date on; checked when written, immutable once it priced anything.', '{
-	"valid_from":"since when it is in force","definition":"see tariff_schema()","entered_at":"when written","entered_by":"who wrote it"}');
+	"valid_from":"since when it is in force","definition":"see tariff_schema()","revision":"of versions from one time on the highest revision counts",
+	"reason":"why it was revised","entered_at":"when written","entered_by":"who wrote it"}');
 CREATE TRIGGER check_definition BEFORE INSERT OR UPDATE ON submeter.tariff_version
 	FOR EACH ROW EXECUTE FUNCTION submeter.tariff_version_check();
 CREATE TRIGGER keep_priced BEFORE UPDATE OR DELETE ON submeter.tariff_version
 	FOR EACH ROW EXECUTE FUNCTION submeter.tariff_version_keep();
 CREATE TRIGGER mark_dirty AFTER INSERT OR UPDATE OR DELETE ON submeter.tariff_version
 	FOR EACH ROW EXECUTE FUNCTION submeter.tariff_version_dirty();
-SELECT submeter.audited(r) FROM unnest('{tariff,tariff_version}'::text[]) r;
+
+CREATE TABLE submeter.price_item (
+	site_id int NOT NULL REFERENCES submeter.site,
+	name text NOT NULL CHECK (name ~ '^[a-z][a-z0-9_]{0,62}$'),
+	valid_from timestamptz NOT NULL CHECK (isfinite(valid_from)),
+	revision int NOT NULL DEFAULT 0 CHECK (revision >= 0),
+	price numeric(16, 8) NOT NULL CHECK (price BETWEEN 0 AND 1000000),
+	reason text,
+	entered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	entered_by name NOT NULL DEFAULT session_user,
+	PRIMARY KEY (site_id, name, valid_from, revision)
+);
+SELECT submeter.describe('price_item', 'Named prices (价格项) that tariffs refer to as {"ref": name}: the grid changes them for all tariffs at once. Loaded with load_prices().', '{
+	"name":"name used in tariffs","valid_from":"since when it is in force","revision":"of rows from one time on the highest revision counts","price":"currency per kWh, or what the tariff uses it for",
+	"reason":"source of the price, or why it was revised","entered_at":"when written","entered_by":"who wrote it"}');
+SELECT submeter.audited(r) FROM unnest('{tariff,tariff_version,price_item}'::text[]) r;
 
 CREATE TABLE submeter.credit_policy (
 	site_id int NOT NULL REFERENCES submeter.site,
@@ -52,6 +70,10 @@ CREATE TABLE submeter.credit_policy (
 	mass_trip_share numeric(4, 3) NOT NULL DEFAULT 0.2 CHECK (mass_trip_share > 0 AND mass_trip_share <= 1),
 	mass_trip_min int NOT NULL DEFAULT 5 CHECK (mass_trip_min > 0),
 	command_ttl interval NOT NULL DEFAULT '15 min' CHECK (command_ttl > interval '0'),
+	max_balance numeric(14, 2) CHECK (max_balance > 0 AND max_balance <> 'NaN'),
+	emergency_credit numeric(14, 2) NOT NULL DEFAULT 0 CHECK (emergency_credit >= 0 AND emergency_credit <> 'NaN'),
+	emergency_below numeric(14, 2) NOT NULL DEFAULT 0 CHECK (emergency_below <> 'NaN'),
+	debt_share numeric(4, 3) NOT NULL DEFAULT 0.25 CHECK (debt_share BETWEEN 0 AND 1),
 	PRIMARY KEY (site_id, policy_id),
 	UNIQUE (site_id, code),
 	CHECK (reconnect_balance >= -credit_limit)
@@ -68,7 +90,9 @@ SELECT submeter.describe('credit_policy', 'Rules of warning, cutting and reconne
 	"close_mode":"direct; confirm: a person confirms; local_key: a person presses the key of the meter",
 	"close_stagger":"time between two recloses of one run","max_switchings_per_day":"most breaker movements per meter and local day",
 	"mass_trip_share":"when more than this share of the live meters would trip in one run, all are held",
-	"mass_trip_min":"… unless fewer than this many","command_ttl":"how long a command may wait before it expires"}');
+	"mass_trip_min":"… unless fewer than this many","command_ttl":"how long a command may wait before it expires",
+	"max_balance":"a recharge that would lift the available balance above this is refused; NULL: no limit","emergency_credit":"credit a tenant may take himself once, until it is paid back; 0: none",
+	"emergency_below":"available balance below which it is offered","debt_share":"part of each recharge that pays off debt"}');
 CREATE TRIGGER check_policy BEFORE INSERT OR UPDATE ON submeter.credit_policy
 	FOR EACH ROW EXECUTE FUNCTION submeter.credit_policy_check();
 SELECT submeter.audited('credit_policy');
@@ -132,6 +156,30 @@ CREATE TRIGGER follow AFTER INSERT OR UPDATE OR DELETE ON submeter.supply FOR EA
 CREATE TRIGGER follow AFTER INSERT OR UPDATE OR DELETE ON submeter.meter_setup FOR EACH ROW EXECUTE FUNCTION submeter.meter_setup_follow();
 SELECT submeter.audited('supply');
 
+CREATE TABLE submeter.allowance (
+	site_id int NOT NULL,
+	allowance_id bigint GENERATED BY DEFAULT AS IDENTITY,
+	account_id bigint NOT NULL,
+	tariff_id bigint NOT NULL,
+	name text NOT NULL CHECK (name <> ''),
+	kwh numeric(12, 3) CHECK (kwh > 0 AND kwh <> 'NaN'),
+	share numeric(9, 8) NOT NULL DEFAULT 1 CHECK (share > 0 AND share <= 1),
+	amount numeric(14, 2) CHECK (amount > 0 AND amount <> 'NaN'),
+	during tstzrange NOT NULL CHECK (NOT isempty(during) AND NOT lower_inf(during)),
+	entered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	entered_by name NOT NULL DEFAULT session_user,
+	PRIMARY KEY (site_id, allowance_id),
+	FOREIGN KEY (site_id, account_id) REFERENCES submeter.account,
+	FOREIGN KEY (site_id, tariff_id) REFERENCES submeter.tariff,
+	CHECK ((kwh IS NULL) <> (amount IS NULL))
+);
+CREATE INDEX allowance_account ON submeter.allowance (site_id, account_id, tariff_id);
+SELECT submeter.describe('allowance', 'Free or subsidised energy or money of an account per billing cycle (补贴): used first, never refunded, never carried over.', '{
+	"allowance_id":"the allowance","name":"as printed on the bill","kwh":"first energy of each cycle it is for","share":"part of the price of that energy it takes over; 1: free",
+	"amount":"money per cycle, taken from what is owed","during":"every cycle that begins in it, and the one it begins in","entered_at":"when written","entered_by":"who wrote it"}');
+CREATE TRIGGER follow AFTER INSERT OR UPDATE OR DELETE ON submeter.allowance FOR EACH ROW EXECUTE FUNCTION submeter.allowance_follow();
+SELECT submeter.audited('allowance');
+
 CREATE TABLE submeter.payment_order (
 	site_id int NOT NULL,
 	payment_order_id bigint GENERATED BY DEFAULT AS IDENTITY,
@@ -159,4 +207,6 @@ SELECT submeter.protect('credit_policy', '{submeter_admin,submeter_operator,subm
 		WHERE a.site_id = credit_policy.site_id AND a.account_id = ANY (submeter.my_accounts()))');
 SELECT submeter.protect('account', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp}', '{submeter_admin}', 'tenant_id = ANY (submeter.my_tenants())');
 SELECT submeter.protect('supply', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp}', '{submeter_admin}', 'account_id = ANY (submeter.my_accounts())');
+SELECT submeter.protect('price_item', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp}');
+SELECT submeter.protect('allowance', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp}', '{submeter_admin}', 'account_id = ANY (submeter.my_accounts())');
 SELECT submeter.protect('payment_order', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp}', '{}', 'account_id = ANY (submeter.my_accounts())');

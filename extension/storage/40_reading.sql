@@ -148,13 +148,14 @@ CREATE TABLE submeter.usage_day (
 	meter_id bigint NOT NULL,
 	day date NOT NULL,
 	energy_wh bigint NOT NULL,
+	estimated_wh bigint NOT NULL DEFAULT 0,
 	max_power_w real,
 	hour_wh bigint[] NOT NULL,
 	hour_max_w real[] NOT NULL,
 	PRIMARY KEY (site_id, meter_id, day)
 ) WITH (fillfactor = 80);
 SELECT submeter.describe('usage_day', 'Energy of each local day (用电量) after the multiplier, and of its hours; derived, rebuilt at will. Read hours through the view usage_hour.', '{
-	"day":"local day","energy_wh":"energy in it","max_power_w":"largest power read in it","hour_wh":"energy of each hour since local midnight: 23 to 25 of them",
+	"day":"local day","energy_wh":"energy in it","estimated_wh":"part of it whose time is an estimate: it was used in a gap between readings","max_power_w":"largest power read in it","hour_wh":"energy of each hour since local midnight: 23 to 25 of them",
 	"hour_max_w":"largest power read in each hour"}');
 
 CREATE TABLE submeter.charge (
@@ -164,11 +165,20 @@ CREATE TABLE submeter.charge (
 	cycle_start timestamptz NOT NULL,
 	cycle_end timestamptz NOT NULL,
 	settled_to timestamptz NOT NULL,
+	accrued_to date,
 	span_from timestamptz[] NOT NULL,
+	span_period smallint[] NOT NULL DEFAULT '{}',
 	span_wh bigint[] NOT NULL,
+	start_wh bigint NOT NULL DEFAULT 0,
+	position_wh bigint NOT NULL DEFAULT 0,
 	tier_wh bigint[] NOT NULL,
 	energy_wh bigint NOT NULL,
 	unpriced_wh bigint NOT NULL DEFAULT 0,
+	estimated_wh bigint NOT NULL DEFAULT 0,
+	active_wh bigint NOT NULL DEFAULT 0,
+	reactive_varh bigint NOT NULL DEFAULT 0,
+	demand_w bigint NOT NULL DEFAULT 0,
+	final boolean NOT NULL DEFAULT false,
 	amount numeric NOT NULL,
 	rounded numeric(14, 2) NOT NULL,
 	posted numeric(14, 2) NOT NULL DEFAULT 0,
@@ -178,12 +188,17 @@ CREATE TABLE submeter.charge (
 	PRIMARY KEY (site_id, account_id, tariff_id, cycle_start),
 	FOREIGN KEY (site_id, account_id) REFERENCES submeter.account,
 	FOREIGN KEY (site_id, tariff_id) REFERENCES submeter.tariff
-) WITH (fillfactor = 80);
-CREATE INDEX charge_unposted ON submeter.charge (site_id, account_id) WHERE rounded <> posted;
+-- A month of tiers by period is some 3 kB: kept in the row, for it is rewritten whole.
+) WITH (fillfactor = 70, toast_tuple_target = 8160);
+CREATE INDEX charge_unposted ON submeter.charge (site_id, account_id) WHERE rounded <> posted + adjusted;
+CREATE INDEX charge_open ON submeter.charge (site_id, cycle_end) WHERE billed IS NULL;
 SELECT submeter.describe('charge', 'What an account owes on one tariff for a cycle so far (应收): exact, always re-rated; posted is what the ledger has of it.', '{
-	"cycle_start":"start of the local calendar month","cycle_end":"its end","settled_to":"time of the last reading in it",
-	"span_from":"starts of the tariff versions in force in the cycle","span_wh":"energy under each","tier_wh":"energy in each tier","energy_wh":"energy of the cycle so far","unpriced_wh":"part of it for whose time no tariff version exists: it waits",
-	"amount":"exact amount to date","rounded":"amount rounded by the tariff''s rule","posted":"sum of its movements in the ledger",
+	"cycle_start":"start of the billing cycle","cycle_end":"its end","settled_to":"time of the last reading in it","accrued_to":"last local day whose fees and share of demand are in it",
+	"span_from":"starts of the spans of time in which price and tier cycle are the same","span_period":"TOU period of each span, from 0, as the version in force numbers them","span_wh":"energy of each",
+	"start_wh":"tier position at the start of the cycle","position_wh":"tier position at its end so far","tier_wh":"energy in each tier","energy_wh":"energy of the cycle so far","unpriced_wh":"part of it for whose time no tariff version exists: it waits",
+	"estimated_wh":"part of it placed by estimate","active_wh":"energy beside which a reactive register was read","reactive_varh":"reactive energy, where the tariff adjusts for the power factor",
+	"demand_w":"highest demand so far, where the tariff has one","final":"closed or moved out: minimum and power factor apply",
+	"amount":"exact amount to date","rounded":"amount rounded by the tariff''s rule","posted":"sum of its charge movements in the ledger; stays when the cycle is closed",
 	"billed":"frozen when the cycle closes","adjusted":"posted as adjustments after that","updated_at":"when settle last changed it"}');
 
 CREATE TABLE submeter.charge_dirty (
@@ -196,11 +211,50 @@ CREATE TABLE submeter.charge_dirty (
 SELECT submeter.describe('charge_dirty', 'Accounts whose charges are to be computed anew because a supply of theirs was changed or removed; emptied by settle.', '{
 	"from_ts":"from the cycle that holds this time on"}');
 
+CREATE TABLE submeter.demand_day (
+	site_id int NOT NULL,
+	account_id bigint NOT NULL,
+	tariff_id bigint NOT NULL,
+	day date NOT NULL,
+	window_minutes smallint NOT NULL,
+	window_wh bigint[] NOT NULL,
+	max_w bigint NOT NULL,
+	PRIMARY KEY (site_id, account_id, tariff_id, day, window_minutes),
+	FOREIGN KEY (site_id, account_id) REFERENCES submeter.account
+) WITH (fillfactor = 80);
+SELECT submeter.describe('demand_day', 'Energy of an account in each demand window of a local day (需量), for tariffs with demand; derived, rebuilt at will.', '{
+	"day":"local day","window_minutes":"length of a window","window_wh":"energy of each window since local midnight, over all its meters on the tariff","max_w":"largest mean power of a window"}');
+
+CREATE TABLE submeter.register_estimate (
+	site_id int NOT NULL,
+	estimate_id bigint GENERATED BY DEFAULT AS IDENTITY,
+	meter_id bigint NOT NULL,
+	ts timestamptz NOT NULL CHECK (isfinite(ts)),
+	energy_wh bigint NOT NULL CHECK (energy_wh >= 0),
+	reason text NOT NULL CHECK (reason <> ''),
+	by name NOT NULL DEFAULT session_user,
+	at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	PRIMARY KEY (site_id, estimate_id),
+	UNIQUE (site_id, meter_id, ts),
+	FOREIGN KEY (site_id, meter_id) REFERENCES submeter.meter
+);
+SELECT submeter.describe('register_estimate', 'Registers assumed where no reading came (估抄): a cycle closes on them. One counts only until a valid reading at its time or later exists.', '{
+	"estimate_id":"the estimate","ts":"time it is for","energy_wh":"register assumed, before the multiplier","by":"who or what made it","at":"when"}');
+SELECT submeter.append_only('register_estimate', 'A real reading replaces it: ingest one.');
+CREATE TRIGGER follow AFTER INSERT ON submeter.register_estimate FOR EACH ROW EXECUTE FUNCTION submeter.register_estimate_follow();
+
+CREATE TABLE submeter.site_settled (
+	site_id int PRIMARY KEY REFERENCES submeter.site,
+	accrued_to date NOT NULL
+);
+SELECT submeter.describe('site_settled', 'How far time alone is settled at a site.', '{"accrued_to":"last local day whose fees and share of demand are in the charges"}');
+
 SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_cashier,submeter_field,submeter_auditor,submeter_erp}', '{}', 'meter_id = ANY (submeter.my_meters())')
 FROM unnest('{reading,meter_state}'::text[]) r;
 SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_cashier,submeter_field,submeter_auditor,submeter_erp}')
-FROM unnest('{reading_suspect,reading_verdict}'::text[]) r;
+FROM unnest('{reading_suspect,reading_verdict,register_estimate}'::text[]) r;
 SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_cashier,submeter_field,submeter_auditor,submeter_erp}', '{}', 'meter_id = ANY (submeter.my_meters())')
 FROM unnest('{usage_day}'::text[]) r;
-SELECT submeter.protect(r, '{submeter_admin,submeter_auditor}') FROM unnest('{meter_dirty,meter_settled,charge_dirty}'::text[]) r;
+SELECT submeter.protect(r, '{submeter_admin,submeter_auditor}') FROM unnest('{meter_dirty,meter_settled,charge_dirty,site_settled}'::text[]) r;
+SELECT submeter.protect('demand_day', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp}', '{}', 'account_id = ANY (submeter.my_accounts())');
 SELECT submeter.protect('charge', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp}', '{}', 'account_id = ANY (submeter.my_accounts())');

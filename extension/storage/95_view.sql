@@ -6,13 +6,13 @@ SELECT a.site_id, a.account_id, a.code AS account, t.code AS tenant, t.name AS t
 	p.credit_limit, p.mode AS policy_mode, st.arrears_since, st.trip_due_at
 FROM submeter.account a
 JOIN submeter.tenant t ON t.site_id = a.site_id AND t.tenant_id = a.tenant_id
-JOIN submeter.ledger_account l ON l.site_id = a.site_id AND l.account_id = a.account_id
+JOIN submeter.ledger_account l ON l.site_id = a.site_id AND l.account_id = a.account_id AND l.kind = 'tenant'
 JOIN submeter.site s ON s.site_id = a.site_id
 LEFT JOIN submeter.credit_policy p ON p.site_id = a.site_id AND p.policy_id = coalesce(a.policy_id, s.default_policy_id)
 LEFT JOIN submeter.account_state st ON st.site_id = a.site_id AND st.account_id = a.account_id
 LEFT JOIN LATERAL (
-	SELECT sum(c.rounded - c.posted) AS accrued FROM submeter.charge c
-	WHERE c.site_id = a.site_id AND c.account_id = a.account_id AND c.rounded <> c.posted) c ON true;
+	SELECT sum(c.rounded - c.posted - c.adjusted) AS accrued FROM submeter.charge c
+	WHERE c.site_id = a.site_id AND c.account_id = a.account_id AND c.rounded <> c.posted + c.adjusted) c ON true;
 SELECT submeter.describe('account_balance', 'Balance of each account now.', '{
 	"account":"code of the account","tenant":"code of the tenant","tenant_name":"its name","state":"open or closed","mode":"prepaid or postpaid",
 	"posted":"what the ledger says","accrued":"charged and not yet posted","available":"posted - accrued","credit_limit":"how far below zero is allowed",
@@ -61,8 +61,8 @@ SELECT t.site_id, t.account_id, a.code AS account, t.transfer_id, t.kind, t.meth
 	CASE WHEN l.account_id IS NOT NULL THEN t.amount ELSE -t.amount END AS amount, t.note, t.effective_at, t.posted_at, t.created_by
 FROM submeter.transfer t
 JOIN submeter.account a ON a.site_id = t.site_id AND a.account_id = t.account_id
-JOIN submeter.ledger_account own ON own.site_id = t.site_id AND own.account_id = t.account_id
-LEFT JOIN submeter.ledger_account l ON l.site_id = t.site_id AND l.ledger_account_id = t.credit_id AND l.account_id = t.account_id
+JOIN submeter.ledger_account own ON own.site_id = t.site_id AND own.account_id = t.account_id AND own.kind = 'tenant'
+LEFT JOIN submeter.ledger_account l ON l.site_id = t.site_id AND l.ledger_account_id = t.credit_id AND l.account_id = t.account_id AND l.kind = 'tenant'
 WHERE t.kind <> 'charge';
 SELECT submeter.describe('recharge_statement', 'Money in and out of each account other than charges.', '{
 	"account":"code of the account","transfer_id":"the movement","kind":"recharge, adjustment, reversal or refund","method":"how it was paid",
@@ -70,7 +70,7 @@ SELECT submeter.describe('recharge_statement', 'Money in and out of each account
 
 CREATE VIEW submeter.charge_statement WITH (security_invoker = true, security_barrier = true) AS
 SELECT c.site_id, c.account_id, a.code AS account, f.code AS tariff, c.cycle_start, c.cycle_end, c.settled_to,
-	round(c.energy_wh * 0.001, 3) AS kwh, c.tier_wh, c.amount AS exact_amount, c.rounded AS amount, c.posted, c.rounded - c.posted AS accrued
+	round(c.energy_wh * 0.001, 3) AS kwh, c.tier_wh, c.amount AS exact_amount, c.rounded AS amount, c.posted, c.rounded - c.posted - c.adjusted AS accrued
 FROM submeter.charge c
 JOIN submeter.account a ON a.site_id = c.site_id AND a.account_id = c.account_id
 LEFT JOIN submeter.tariff f ON f.site_id = c.site_id AND f.tariff_id = c.tariff_id;
