@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base.h"
+#include "decode.h"
 #include "diagnose.h"
 #include "mbap.h"
 #include "plan.h"
@@ -149,76 +150,11 @@ diagnose_read(int count, char **arguments)
 	return status;
 }
 
-/* Reads hexadecimal digits, spaces and colons allowed between bytes; the number, or -1. */
-static int
-diagnose_parse_hex(const char *text, uint8_t *bytes, int most)
-{
-	int count = 0;
-	unsigned value;
-	int used;
-
-	while (*(text += strspn(text, " :\t\n")) != '\0')
-	{
-		if (count == most || strspn(text, "0123456789abcdefABCDEF") < 2 ||
-			sscanf(text, "%2x%n", &value, &used) != 1)
-			return -1;
-		bytes[count++] = (uint8_t) value;
-		text += used;
-	}
-	return count;
-}
-
-static void
-diagnose_explain(const SmFrame *frame)
-{
-	int function = frame->pdu[0] & 0x7F;
-	int i;
-
-	printf("transaction %u, unit %u, function %d\n", frame->transaction, frame->unit, function);
-	if ((frame->pdu[0] & 0x80) != 0)
-		printf("%s\n", mbap_exception_text(frame->pdu[1]));
-	else if (function <= 4 && frame->length == 2 + frame->pdu[1])
-	{
-		printf("answer to a read, or a write of that shape: %d bytes\n", frame->pdu[1]);
-		for (i = 0; function >= 3 && i + 1 < frame->pdu[1]; i += 2)
-			printf("  word %d: %d\n", i / 2, frame->pdu[2 + i] << 8 | frame->pdu[3 + i]);
-	}
-	else if (frame->length >= 5)
-		printf("address %d, %s %d\n", frame->pdu[1] << 8 | frame->pdu[2],
-			   function == 5 || function == 6 ? "value" : "count",
-			   frame->pdu[3] << 8 | frame->pdu[4]);
-}
-
-static int
-diagnose_decode(int count, char **arguments)
-{
-	uint8_t bytes[4 * MBAP_ADU_MAX];
-	SmFrame frame;
-	SmFrameState state = FRAME_WHOLE;
-	int used = 0;
-	int length;
-
-	if (count != 4 || strcmp(arguments[2], "modbus-tcp") != 0)
-		return diagnose_usage("decode needs \"modbus-tcp\" and hexadecimal bytes");
-	length = diagnose_parse_hex(arguments[3], bytes, (int) sizeof(bytes));
-	if (length < 1)
-		return diagnose_usage("these are not hexadecimal bytes");
-	while (used < length && (state = mbap_take(bytes + used, length - used, &frame)) == FRAME_WHOLE)
-	{
-		diagnose_explain(&frame);
-		used += frame.taken;
-	}
-	if (state == FRAME_WHOLE)
-		return 0;
-	puts(state == FRAME_PARTIAL ? "the frame is not complete" : "this is no Modbus TCP");
-	return 1;
-}
-
 /* Runs a command of this file; returns the exit status. */
 int
 diagnose_main(int count, char **arguments)
 {
 	if (strcmp(arguments[1], "read") == 0)
 		return diagnose_read(count - 1, arguments + 1);
-	return diagnose_decode(count, arguments);
+	return decode_main(count, arguments);
 }

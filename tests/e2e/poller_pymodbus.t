@@ -45,7 +45,4 @@ wait_for 10 'and a reading, too' says open last relay
 echo writes >&7
 wait_for 5 'the server was written to once' grep -qx 'ok 7:26=0' "$SM_RUN/out"
 ok 'the poller stops cleanly' poller_stop
-like "$("$POLLER" decode modbus-tcp '00 01 00 00 00 05 07 03 02 08 fd' | tr '\n' ' ')" 'transaction 1, unit 7, function 3 .*2301' 'decode explains a frame'
-is "$("$POLLER" decode modbus-tcp '00 01 00 00 00 03 07 83 02' | tail -1)" 'exception 02: illegal data address' 'and an exception'
-ok 'decode refuses rubbish' eval '! "$POLLER" decode modbus-tcp "zz" 2>/dev/null && ! "$POLLER" decode modbus-tcp "00 01 00 01 00 03 07 83 02" >/dev/null'
 done_testing
