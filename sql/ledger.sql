@@ -161,7 +161,7 @@ SELECT left(pg_temp.refusal(s), 41) FROM unnest(ARRAY['UPDATE submeter.transfer 
 RESET session_replication_role;
 -- Rows that cannot be: by constraint, whoever writes them.
 SELECT left(pg_temp.refusal($$INSERT INTO submeter.transfer (site_id, transfer_id, debit_id, credit_id, amount, kind, idempotency_key, effective_at, created_by, cycle_start, reverses_id)
-	SELECT 1, 1000000, l.ledger_account_id, $$ || credit || ', ' || rest || $$ FROM submeter.ledger_account l WHERE l.code = 'revenue'$$), 85)
+	SELECT 1, 1000000, l.ledger_account_id, $$ || credit || ', ' || rest || $$ FROM submeter.ledger_account l WHERE l.site_id = 1 AND l.code = 'revenue'$$), 85)
 FROM (VALUES
 	('l.ledger_account_id', $$5, 'adjustment', 'z', now(), 'x', NULL, NULL$$),
 	('-1', $$5, 'adjustment', 'z', now(), 'x', NULL, NULL$$),

@@ -23,6 +23,25 @@ $$;
 COMMENT ON FUNCTION submeter.require_amount(numeric, boolean) IS
 'Refuses (22023) NULL, NaN, zero, negative (unless signed), more than 2 decimals and absurd amounts.';
 
+CREATE FUNCTION submeter.transfer_sides_exist() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	lost record;
+BEGIN
+	SELECT x.site_id, x.id INTO lost
+	FROM (SELECT n.site_id, n.debit_id AS id FROM new_transfer n UNION SELECT n.site_id, n.credit_id FROM new_transfer n) x
+	WHERE NOT EXISTS (SELECT FROM submeter.ledger_account l WHERE l.site_id = x.site_id AND l.ledger_account_id = x.id);
+	IF FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('site %s has no ledger account %s', lost.site_id, lost.id),
+			DETAIL = 'Both sides of a movement are accounts of its site''s ledger.', HINT = 'Movements are written by the verbs of Submeter only.';
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION submeter.transfer_sides_exist() IS 'Statement trigger of transfer: both sides of every new row are ledger accounts of its site (23503).';
+
 CREATE FUNCTION submeter.system_ledger_account(site_id int, code text, kind text) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -283,52 +302,64 @@ $$;
 COMMENT ON FUNCTION submeter.reverse_movement(int, bigint, text, text) IS
 'Takes back a recharge or an adjustment by an opposite movement that names it. 55000 for charges, providers'' payments and what is reversed already. Passes the approval hook with {transfer_id}.';
 
+CREATE FUNCTION submeter.post_differences(site_id int, as_of timestamptz, account_ids bigint[] DEFAULT NULL, cycle_start timestamptz DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	revenue bigint := submeter.system_ledger_account(post_differences.site_id, 'revenue', 'revenue');
+	login name := (submeter.me()).login;
+	posted bigint;
+BEGIN
+	WITH due AS MATERIALIZED (
+		SELECT c.account_id, c.tariff_id, c.cycle_start, c.rounded - c.posted AS difference, c.rounded, l.ledger_account_id
+		FROM submeter.charge c
+		JOIN submeter.ledger_account l ON l.site_id = c.site_id AND l.account_id = c.account_id AND l.kind = 'tenant'
+		WHERE c.site_id = post_differences.site_id AND c.billed IS NULL
+			AND CASE WHEN post_differences.account_ids IS NULL THEN c.rounded <> c.posted
+				ELSE c.account_id = ANY (post_differences.account_ids) AND c.cycle_start = post_differences.cycle_start END
+		-- Accounts in the order of the ledger, as every movement locks them.
+		ORDER BY l.ledger_account_id
+		FOR NO KEY UPDATE OF l
+	), totals AS (
+		UPDATE submeter.ledger_account l SET total = l.total - s.difference
+		FROM (SELECT d.ledger_account_id, sum(d.difference) AS difference FROM due d GROUP BY d.ledger_account_id) s
+		WHERE l.site_id = post_differences.site_id AND l.ledger_account_id = s.ledger_account_id AND s.difference <> 0
+	), stored AS (
+		UPDATE submeter.charge c
+		SET posted = d.rounded, billed = CASE WHEN post_differences.account_ids IS NOT NULL THEN d.rounded END
+		FROM due d
+		WHERE c.site_id = post_differences.site_id AND c.account_id = d.account_id AND c.tariff_id = d.tariff_id AND c.cycle_start = d.cycle_start
+	)
+	INSERT INTO submeter.transfer (site_id, transfer_id, debit_id, credit_id, amount, kind, account_id, tariff_id, cycle_start,
+		idempotency_key, effective_at, created_by)
+	SELECT post_differences.site_id, n.transfer_id,
+		CASE WHEN n.difference > 0 THEN n.ledger_account_id ELSE revenue END,
+		CASE WHEN n.difference > 0 THEN revenue ELSE n.ledger_account_id END,
+		abs(n.difference), 'charge', n.account_id, n.tariff_id, n.cycle_start,
+		'charge:' || n.transfer_id::text, post_differences.as_of, login
+	FROM (SELECT d.*, nextval('submeter.transfer_id_seq') AS transfer_id FROM due d WHERE d.difference <> 0 OFFSET 0) n;
+	GET DIAGNOSTICS posted = ROW_COUNT;
+	RETURN posted;
+END
+$$;
+COMMENT ON FUNCTION submeter.post_differences(int, timestamptz, bigint[], timestamptz) IS
+'One movement per open charge whose rounded amount differs from what is posted; with accounts and a cycle those charges only, and they are closed: billed is frozen. The caller holds the site''s row of the duty settle. Returns the number of movements.';
+
 CREATE FUNCTION submeter.post_charges(site_id int, as_of timestamptz DEFAULT now()) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	revenue bigint;
-	posted bigint;
 BEGIN
 	PERFORM submeter.authorize('post_charges', post_charges.site_id);
 	IF post_charges.as_of IS NULL OR NOT isfinite(post_charges.as_of) THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'post_charges needs a point in time',
 			HINT = 'Leave as_of out to post up to now.';
 	END IF;
-	revenue := submeter.system_ledger_account(post_charges.site_id, 'revenue', 'revenue');
 	-- Not while settle is rating them; the same lock makes two posting runs take turns.
 	PERFORM FROM submeter.duty_state d WHERE d.site_id = post_charges.site_id AND d.duty = 'settle' FOR NO KEY UPDATE;
-	-- Accounts in the order of the ledger, as every movement locks them.
-	PERFORM FROM submeter.ledger_account l
-	WHERE l.site_id = post_charges.site_id AND l.kind = 'tenant' AND l.account_id IN (
-		SELECT c.account_id FROM submeter.charge c WHERE c.site_id = post_charges.site_id AND c.rounded <> c.posted + c.adjusted)
-	ORDER BY l.ledger_account_id FOR NO KEY UPDATE;
-	WITH due AS MATERIALIZED (
-		SELECT c.account_id, c.tariff_id, c.cycle_start, c.rounded - c.posted - c.adjusted AS difference, c.rounded, l.ledger_account_id,
-			nextval('submeter.transfer_id_seq') AS transfer_id
-		FROM submeter.charge c
-		JOIN submeter.ledger_account l ON l.site_id = c.site_id AND l.account_id = c.account_id AND l.kind = 'tenant'
-		WHERE c.site_id = post_charges.site_id AND c.rounded <> c.posted + c.adjusted
-	), moved AS (
-		INSERT INTO submeter.transfer (site_id, transfer_id, debit_id, credit_id, amount, kind, account_id, tariff_id, cycle_start,
-			idempotency_key, effective_at, created_by)
-		SELECT post_charges.site_id, d.transfer_id,
-			CASE WHEN d.difference > 0 THEN d.ledger_account_id ELSE revenue END,
-			CASE WHEN d.difference > 0 THEN revenue ELSE d.ledger_account_id END,
-			abs(d.difference), 'charge', d.account_id, d.tariff_id, d.cycle_start,
-			'charge:' || d.transfer_id::text, post_charges.as_of, (submeter.me()).login
-		FROM due d
-	), totals AS (
-		UPDATE submeter.ledger_account l SET total = l.total - s.difference
-		FROM (SELECT d.ledger_account_id, sum(d.difference) AS difference FROM due d GROUP BY d.ledger_account_id) s
-		WHERE l.site_id = post_charges.site_id AND l.ledger_account_id = s.ledger_account_id
-	)
-	UPDATE submeter.charge c SET posted = d.rounded
-	FROM due d
-	WHERE c.site_id = post_charges.site_id AND c.account_id = d.account_id AND c.tariff_id = d.tariff_id AND c.cycle_start = d.cycle_start;
-	GET DIAGNOSTICS posted = ROW_COUNT;
-	RETURN posted;
+	RETURN submeter.post_differences(post_charges.site_id, post_charges.as_of);
 END
 $$;
 COMMENT ON FUNCTION submeter.post_charges(int, timestamptz) IS
@@ -344,7 +375,7 @@ AS $$
 	LEFT JOIN (
 		SELECT c.account_id, sum(c.rounded - c.posted - c.adjusted) AS accrued
 		FROM submeter.charge c
-		WHERE c.site_id = account_balances.site_id AND c.rounded <> c.posted + c.adjusted
+		WHERE c.site_id = account_balances.site_id AND (c.billed IS NULL OR c.reopened) AND c.rounded <> c.posted + c.adjusted
 		GROUP BY c.account_id) c ON c.account_id = l.account_id
 	WHERE l.site_id = account_balances.site_id AND l.kind = 'tenant'
 $$;

@@ -184,13 +184,15 @@ CREATE TABLE submeter.charge (
 	posted numeric(14, 2) NOT NULL DEFAULT 0,
 	billed numeric(14, 2),
 	adjusted numeric(14, 2) NOT NULL DEFAULT 0,
+	reopened boolean NOT NULL GENERATED ALWAYS AS (billed IS NOT NULL AND rounded <> billed + adjusted) STORED,
 	updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	PRIMARY KEY (site_id, account_id, tariff_id, cycle_start),
 	FOREIGN KEY (site_id, account_id) REFERENCES submeter.account,
 	FOREIGN KEY (site_id, tariff_id) REFERENCES submeter.tariff
 -- A month of tiers by period is some 3 kB: kept in the row, for it is rewritten whole.
 ) WITH (fillfactor = 70, toast_tuple_target = 8160);
-CREATE INDEX charge_unposted ON submeter.charge (site_id, account_id) WHERE rounded <> posted + adjusted;
+-- Not on the amounts themselves: settle and posting change those all the time, and a row whose index does not change is cheap to change.
+CREATE INDEX charge_due ON submeter.charge (site_id, account_id) WHERE billed IS NULL OR reopened;
 CREATE INDEX charge_open ON submeter.charge (site_id, cycle_end) WHERE billed IS NULL;
 SELECT submeter.describe('charge', 'What an account owes on one tariff for a cycle so far (应收): exact, always re-rated; posted is what the ledger has of it.', '{
 	"cycle_start":"start of the billing cycle","cycle_end":"its end","settled_to":"time of the last reading in it","accrued_to":"last local day whose fees and share of demand are in it",
@@ -199,7 +201,7 @@ SELECT submeter.describe('charge', 'What an account owes on one tariff for a cyc
 	"estimated_wh":"part of it placed by estimate","active_wh":"energy beside which a reactive register was read","reactive_varh":"reactive energy, where the tariff adjusts for the power factor",
 	"demand_w":"highest demand so far, where the tariff has one","final":"closed or moved out: minimum and power factor apply",
 	"amount":"exact amount to date","rounded":"amount rounded by the tariff''s rule","posted":"sum of its charge movements in the ledger; stays when the cycle is closed",
-	"billed":"frozen when the cycle closes","adjusted":"posted as adjustments after that","updated_at":"when settle last changed it"}');
+	"billed":"frozen when the cycle closes","adjusted":"posted as adjustments after that","reopened":"true while a closed cycle has an adjustment to come","updated_at":"when settle last changed it"}');
 
 CREATE TABLE submeter.charge_dirty (
 	site_id int NOT NULL,

@@ -12,7 +12,7 @@ LEFT JOIN submeter.credit_policy p ON p.site_id = a.site_id AND p.policy_id = co
 LEFT JOIN submeter.account_state st ON st.site_id = a.site_id AND st.account_id = a.account_id
 LEFT JOIN LATERAL (
 	SELECT sum(c.rounded - c.posted - c.adjusted) AS accrued FROM submeter.charge c
-	WHERE c.site_id = a.site_id AND c.account_id = a.account_id AND c.rounded <> c.posted + c.adjusted) c ON true;
+	WHERE c.site_id = a.site_id AND c.account_id = a.account_id AND (c.billed IS NULL OR c.reopened) AND c.rounded <> c.posted + c.adjusted) c ON true;
 SELECT submeter.describe('account_balance', 'Balance of each account now.', '{
 	"account":"code of the account","tenant":"code of the tenant","tenant_name":"its name","state":"open or closed","mode":"prepaid or postpaid",
 	"posted":"what the ledger says","accrued":"charged and not yet posted","available":"posted - accrued","credit_limit":"how far below zero is allowed",
