@@ -60,13 +60,13 @@ for protocol in modbus-rtu-request modbus-rtu-response modbus-tcp dlt645 q376; d
 		/usr/bin/python3 -c 'import random, sys
 r = random.Random(int(sys.argv[1]))
 sys.stdout.buffer.write(bytes(r.choice((r.randrange(256), 0x68, 0x16, 0xFE, 0x91, r.randrange(16))) for _ in range(20000)))' "$seed" |
-			decode "$protocol" >/tmp/decode.$$ || [ $? = 1 ] || status=1
+			decode "$protocol" >"$out" || [ $? = 1 ] || status=1
 		/usr/bin/python3 -c 'import json, sys
 for line in sys.stdin:
-    json.loads(line)' </tmp/decode.$$ || status=1
+    json.loads(line)' <"$out" || status=1
 	done
 done
-rm -f /tmp/decode.$$
+rm -f "$out"
 is "$status" 0 'random bytes become JSON in every protocol, and no crash'
 ok 'no protocol, no hexadecimal digits: refused' eval '! decode 2>/dev/null && ! decode modbus-tcp zz 2>/dev/null && ! decode nothing 00 2>/dev/null'
 done_testing
