@@ -6,10 +6,17 @@
  *    +--------------------+--------------+------------+---------------------------+
  *            no such host, refused, closed by the peer, bytes that are no Modbus
  *
- * Transaction numbers tell answers apart: an answer that comes after its question was given up is
- * dropped, whoever it would fit. Where the stream itself is in doubt (half a frame and then
- * silence, a length that cannot be) the connection is closed, because TCP offers nothing to find
- * the next frame by. Nothing here blocks; names are looked up in the background by the C library.
+ * Modbus TCP: transaction numbers tell answers apart; an answer that comes after its question was
+ * given up is dropped, whoever it would fit. Where the stream itself is in doubt (half a frame and
+ * then silence, a length that cannot be) the connection is closed, because TCP offers nothing to
+ * find the next frame by.
+ *
+ * RTU over TCP: frames are found by their checksum, and an answer is told by unit, function and
+ * length alone. What came before a question is thrown away when it is asked; a frame that does not
+ * fit is dropped and the wait goes on; and a unit that did not answer in time is not asked again
+ * until a late answer can no longer be on its way (bus_late_us).
+ *
+ * Nothing here blocks; names are looked up in the background by the C library.
  */
 #include <errno.h>
 #include <netdb.h>
@@ -24,12 +31,14 @@
 #include "command.h"
 #include "field.h"
 #include "log.h"
+#include "rtu.h"
 
 #define BUS_RETRY_FIRST_US (250 * US_PER_MS)
 #define BUS_RETRY_MOST_US (30 * US_PER_S)
 #define BUS_RESOLVE_US (20 * US_PER_MS)
 #define BUS_CONNECT_LEAST_MS 1000
 #define BUS_SILENT_MOST 3
+#define BUS_LATE_US (2 * US_PER_S)
 
 typedef struct SmLookup
 {
@@ -256,15 +265,28 @@ bus_resolve(SmBus *bus)
 		loop_set(bus->field->loop, &bus->timer, base_now_us() + BUS_RESOLVE_US);
 }
 
+/* Throws away what came in before a question that could take it for its answer. */
+static void
+bus_drain(SmBus *bus)
+{
+	bus->input_length = 0;
+	while (recv(bus->fd, bus->input, sizeof(bus->input), MSG_DONTWAIT) > 0)
+		;
+}
+
 /* Puts a question on the wire. */
 static void
 bus_send(SmBus *bus, const SmExchange *exchange)
 {
 	uint8_t adu[MBAP_ADU_MAX];
-	int length = mbap_frame(&exchange->request, ++bus->transaction, adu);
-	ssize_t sent = send(bus->fd, adu, (size_t) length, MSG_NOSIGNAL);
+	int length = bus->rtu ? rtu_frame(&exchange->request, adu)
+						  : mbap_frame(&exchange->request, ++bus->transaction, adu);
+	ssize_t sent;
 	SmAnswer unsent = {.kind = ANSWER_UNSENT, .text = "the connection was gone before sending"};
 
+	if (bus->rtu)
+		bus_drain(bus);
+	sent = send(bus->fd, adu, (size_t) length, MSG_NOSIGNAL);
 	bus->exchange = *exchange;
 	bus->state = BUS_WAITING;
 	bus->requests++;
@@ -368,14 +390,42 @@ bus_rest(SmBus *bus, const SmExchange *exchange)
 	loop_cancel(bus->field->loop, &bus->timer);
 }
 
-/* Judges a frame; one with another transaction number is late and is dropped. */
+/*
+ * How long the unit that gave this answer, or none, must not be asked again: an answer without a
+ * number that comes late would be taken for that to the next question.
+ */
+int64_t
+bus_late_us(const SmBus *bus, const SmAnswer *answer)
+{
+	int64_t late_us = 2 * bus->timeout_ms * US_PER_MS;
+
+	if (!bus->rtu || answer->kind != ANSWER_TIMEOUT)
+		return 0;
+	return late_us > BUS_LATE_US ? late_us : BUS_LATE_US;
+}
+
+/* Whether a frame is to be judged at all; one that belongs to another question is not. */
+static bool
+bus_is_awaited(const SmBus *bus, const SmFrame *frame)
+{
+	int exception;
+	const char *why;
+
+	if (bus->state != BUS_WAITING)
+		return false;
+	if (!bus->rtu)
+		return frame->transaction == bus->transaction;
+	return mbap_check(&bus->exchange.request, frame, &exception, &why) != REPLY_WRONG;
+}
+
+/* Judges a frame; one that is late is dropped. */
 static void
 bus_take_frame(SmBus *bus, const SmFrame *frame)
 {
 	SmExchange exchange = bus->exchange;
 	SmAnswer answer = {.frame = frame, .wall_ms = base_wall_ms()};
 
-	if (bus->state != BUS_WAITING || frame->transaction != bus->transaction)
+	if (!bus_is_awaited(bus, frame))
 	{
 		log_debug("gateway %d/%lld: a late answer is dropped", bus->site_id,
 				  (long long) bus->gateway_id);
@@ -401,6 +451,16 @@ bus_take_frame(SmBus *bus, const SmFrame *frame)
 	bus_finish(bus, &answer);
 }
 
+static SmFrameState
+bus_find_frame(const SmBus *bus, int used, SmFrame *frame)
+{
+	const uint8_t *bytes = bus->input + used;
+	int length = bus->input_length - used;
+
+	return bus->rtu ? rtu_take(RTU_RESPONSE, bytes, length, frame)
+					: mbap_take(bytes, length, frame);
+}
+
 /* Takes whole frames out of what came in; false when the connection was lost over it. */
 static bool
 bus_take_input(SmBus *bus)
@@ -409,14 +469,16 @@ bus_take_input(SmBus *bus)
 	int used = 0;
 	SmFrameState state;
 
-	while ((state = mbap_take(bus->input + used, bus->input_length - used, &frame)) == FRAME_WHOLE)
+	while ((state = bus_find_frame(bus, used, &frame)) == FRAME_WHOLE)
 	{
 		used += frame.taken;
 		bus_take_frame(bus, &frame);
 		if (bus->state == BUS_DOWN)
 			return false;
 	}
-	if (state == FRAME_BROKEN)
+	if (bus->rtu)
+		used += frame.taken; /* noise */
+	else if (state == FRAME_BROKEN)
 	{
 		bus_lose(bus, "bytes that are no Modbus TCP came in");
 		return false;
@@ -461,7 +523,7 @@ bus_timeout(SmBus *bus)
 	bus->silent++;
 	bus_rest(bus, &exchange);
 	bus_finish(bus, &answer);
-	if (bus->input_length > 0)
+	if (bus->input_length > 0 && !bus->rtu)
 		bus_lose(bus, "half a frame came and then nothing more");
 	else if (bus->silent >= BUS_SILENT_MOST)
 	{

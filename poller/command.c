@@ -311,7 +311,8 @@ command_look_failed(SmCommand *command, const SmAnswer *answer)
 	if (++command->tries >= COMMAND_LOOK_TRIES)
 		command_give_back(command, command->trouble);
 	else
-		command->due_us = base_now_us() + (busy ? COMMAND_BUSY_US : COMMAND_LOOK_AGAIN_US);
+		command->due_us = base_now_us() + (busy ? COMMAND_BUSY_US : COMMAND_LOOK_AGAIN_US) +
+						  bus_late_us(command->bus, answer);
 }
 
 /* The write was answered, or not: what the breaker does decides. */
@@ -333,6 +334,7 @@ command_wrote(SmCommand *command, const SmAnswer *answer)
 					(long long) command->command_id, command->trouble);
 	}
 	command_begin_back(command);
+	command->due_us += bus_late_us(command->bus, answer);
 }
 
 /* A look back came, or failed. */
@@ -364,7 +366,7 @@ command_backed(SmCommand *command, const SmRequest *request, const SmAnswer *ans
 		command_end(command);
 		return;
 	}
-	command->due_us = now_us + command_back_step_us(command);
+	command->due_us = now_us + command_back_step_us(command) + bus_late_us(command->bus, answer);
 }
 
 /* An answer to a question of a command came, or none. */

@@ -145,7 +145,7 @@ field_take_bus(SmField *field, const SmPlanGateway *gateway)
 		field_find_bus(field->buses, field->bus_count, gateway->site_id, gateway->gateway_id);
 
 	if (bus == NULL || strcmp(bus->host, gateway->host) != 0 ||
-		strcmp(bus->port, gateway->port) != 0)
+		strcmp(bus->port, gateway->port) != 0 || bus->rtu != gateway->rtu)
 	{
 		bus = base_alloc(sizeof(SmBus));
 		bus->field = field;
@@ -153,6 +153,7 @@ field_take_bus(SmField *field, const SmPlanGateway *gateway)
 		bus->gateway_id = gateway->gateway_id;
 		bus->host = base_copy(gateway->host);
 		bus->port = base_copy(gateway->port);
+		bus->rtu = gateway->rtu;
 		bus_init(bus);
 	}
 	else

@@ -89,6 +89,7 @@ typedef struct SmBus
 	int64_t gateway_id;
 	char *host;
 	char *port;
+	bool rtu; /* Modbus RTU instead of Modbus TCP: answers carry no number */
 	int timeout_ms;
 	int gap_ms;
 	int64_t interval_us;
@@ -188,6 +189,7 @@ extern void bus_pump(SmBus *bus);
 extern void bus_wake(SmBus *bus);
 extern void bus_hurry(SmBus *bus);
 extern void bus_forget(SmBus *bus, void *context);
+extern int64_t bus_late_us(const SmBus *bus, const SmAnswer *answer);
 
 /* round.c */
 extern bool round_next(SmBus *bus, int64_t now_us, SmExchange *exchange, int64_t *wake_us);

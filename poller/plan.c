@@ -300,7 +300,8 @@ plan_parse_gateways(SmPlan *plan, PGresult *result)
 			continue;
 		gateway->site_id = (int) numbers[0];
 		plan->gateway_count++;
-		gateway->good = transport != NULL && strcmp(transport, "modbus-tcp") == 0;
+		gateway->rtu = transport != NULL && strcmp(transport, "rtu-over-tcp") == 0;
+		gateway->good = gateway->rtu || (transport != NULL && strcmp(transport, "modbus-tcp") == 0);
 		if (!gateway->good)
 		{
 			plan_problem(plan, gateway->site_id, true, gateway->gateway_id,

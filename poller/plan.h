@@ -50,6 +50,7 @@ typedef struct SmPlanGateway
 	int64_t gateway_id;
 	char *host;
 	char *port;
+	bool rtu; /* frames without transaction numbers */
 	int timeout_ms;
 	int gap_ms;
 	int64_t poll_interval_ms;

@@ -233,6 +233,7 @@ round_fail(SmBus *bus, const SmAnswer *answer)
 	SmMeter *meter = bus->reading;
 	bool busy =
 		answer->kind == ANSWER_EXCEPTION && (answer->exception == 5 || answer->exception == 6);
+	int64_t wait_us;
 
 	bus->reading = NULL;
 	if (answer->kind == ANSWER_UNSENT)
@@ -247,8 +248,10 @@ round_fail(SmBus *bus, const SmAnswer *answer)
 		log_warning("meter %d/%lld: %s", meter->site_id, (long long) meter->meter_id, answer->text);
 	}
 	field_set_error(meter->error, answer->text, &meter->dirty);
-	meter->due_us = base_now_us() +
-					(busy ? ROUND_BUSY_US : base_jitter_us(round_backoff_us(bus, meter->failures)));
+	wait_us = busy ? ROUND_BUSY_US : base_jitter_us(round_backoff_us(bus, meter->failures));
+	if (wait_us < bus_late_us(bus, answer))
+		wait_us = bus_late_us(bus, answer);
+	meter->due_us = base_now_us() + wait_us;
 	if (meter->tries_left > 0)
 		meter->tries_left--;
 	round_note_end(bus, base_now_us());

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""A Modbus TCP server on the Debian package python3-pymodbus, as a peer that nobody here wrote.
+"""A Modbus TCP or RTU-over-TCP server on the Debian package python3-pymodbus, as a peer that nobody here wrote.
 
-    /usr/bin/python3 pymodbus_server.py [--port N] [--map FILE.json] [UNIT:FUNCTION:ADDRESS=V[,V...]]...
+    /usr/bin/python3 pymodbus_server.py [--port N] [--rtu] [--map FILE.json] [UNIT:FUNCTION:ADDRESS=V[,V...]]...
 
 Serves holding registers (function 3, written by 6 and 16) and input registers (function 4). The map
 is {"UNIT": {"3": {"ADDRESS": [V, ...]}, "4": {...}}}; addresses may be written 0x001A. Prints
@@ -32,6 +32,7 @@ from pymodbus.datastore import (
     ModbusSparseDataBlock,
 )
 from pymodbus.server.async_io import ModbusTcpServer
+from pymodbus.transaction import ModbusRtuFramer, ModbusSocketFramer
 
 BLOCKS = {3: "h", 4: "i"}
 
@@ -141,14 +142,17 @@ def listen_to_stdin(loop, registers, stop):
             loop.call_soon_threadsafe(answer, registers, line)
 
 
-async def serve(port, registers):
+async def serve(port, registers, framer):
     """Serves until told to stop."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     server = ModbusTcpServer(
-        registers.context, address=("127.0.0.1", port), allow_reuse_address=True
+        registers.context,
+        framer=framer,
+        address=("127.0.0.1", port),
+        allow_reuse_address=True,
     )
     serving = asyncio.ensure_future(server.serve_forever())
     await asyncio.wait({serving, server.serving}, return_when=asyncio.FIRST_COMPLETED)
@@ -167,6 +171,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--map")
+    parser.add_argument("--rtu", action="store_true", help="RTU frames over TCP")
     parser.add_argument("registers", nargs="*")
     options = parser.parse_args()
     try:
@@ -175,7 +180,8 @@ def main():
         parser.error(str(error))
     # A client that hangs up is no error, but pymodbus logs it as one.
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
-    asyncio.run(serve(options.port, Registers(units)))
+    framer = ModbusRtuFramer if options.rtu else ModbusSocketFramer
+    asyncio.run(serve(options.port, Registers(units), framer))
 
 
 if __name__ == "__main__":
