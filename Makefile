@@ -4,6 +4,7 @@
 #   make deps       install what is missing         make bench    the figures of the README
 #   make install    into the server of PG_CONFIG    make demo     the story, in about a minute
 #   make lint       style, exports, versions        make up/down  the demo left running
+#   make fuzz       every parser, ten minutes each
 #
 # The file has two halves. The first needs nothing but make, so that "make deps" works on an empty
 # machine; it calls the second one, which includes PGXS, under a lock, so that two makes in one
@@ -19,9 +20,9 @@ SUBDIRS := $(patsubst %/Makefile,%,$(wildcard poller/Makefile tests/sim/Makefile
 ifndef BUILD_EXTENSION
 
 BUILD_GOALS = all install install-extension uninstall clean
-CHECK_PARTS = check-unit check-regress check-pgtap check-isolation check-sim check-e2e
+CHECK_PARTS = check-unit check-fuzz check-regress check-pgtap check-isolation check-sim check-e2e
 
-.PHONY: $(BUILD_GOALS) $(CHECK_PARTS) deps demo check bench up down lint
+.PHONY: $(BUILD_GOALS) $(CHECK_PARTS) deps demo check fuzz bench up down lint
 .DEFAULT_GOAL := all
 
 $(BUILD_GOALS):
@@ -40,6 +41,11 @@ check: deps
 $(CHECK_PARTS): deps
 	@$(MAKE) --no-print-directory all
 	@tests/run $(patsubst check-%,%,$@)
+
+# Every parser for SECONDS_EACH seconds.
+SECONDS_EACH ?= 600
+fuzz: deps
+	@FUZZ_SECONDS=$(SECONDS_EACH) tests/run fuzz
 
 # $(call run_script,path): a part of the tree that a source package may have left out.
 run_script = @if [ -x $(1) ]; then exec $(1); \

@@ -305,6 +305,8 @@ dlt645_text(const SmDltItem *item, const uint8_t *data, int length, char *text, 
 		dlt645_raw(data, length, text);
 	else if (item->kind == DLT645_ASCII)
 		dlt645_ascii(data, length, text);
+	else if (patterns[item->kind] == NULL)
+		*why = "the identifier is that of a number";
 	else if (length != item->bytes)
 		*why = "length of the data does not fit the identifier";
 	else if (!dlt645_pattern(patterns[item->kind], data, length, text))
