@@ -19,7 +19,9 @@ INSERT INTO submeter.duty (duty, every, ordinal, description) VALUES
 	('alarms', '10 s', 4, 'timed alarm rules'),
 	('switching', '1 s', 5, 'expiry of commands, relays nobody switched, commands without an answer'),
 	('policy', '2 s', 6, 'balances to decisions, notices and commands'),
-	('notices', '1 s', 7, 'delivery of notices');
+	('notices', '1 s', 7, 'delivery of notices'),
+	('moves', '5 s', 21, 'move-outs whose time and final readings have come, breakers of vacant units'),
+	('instalments', '10 minutes', 22, 'monthly instalments of debt');
 
 CREATE FUNCTION submeter.post_duty(site_id int, as_of timestamptz) RETURNS bigint
 LANGUAGE plpgsql
@@ -58,6 +60,8 @@ BEGIN
 		WHEN 'alarms' THEN outcome := submeter.evaluate_alarms(run_duty.site_id, run_duty.as_of);
 		WHEN 'switching' THEN outcome := submeter.switch_duty(run_duty.site_id, run_duty.as_of);
 		WHEN 'policy' THEN outcome := submeter.apply_policy(run_duty.site_id, run_duty.as_of);
+		WHEN 'moves' THEN outcome := submeter.run_moves(run_duty.site_id, run_duty.as_of);
+		WHEN 'instalments' THEN outcome := submeter.collect_instalments(run_duty.site_id, run_duty.as_of);
 		WHEN 'notices' THEN outcome := submeter.deliver_notices(run_duty.site_id, run_duty.as_of);
 		ELSE
 			RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('there is no duty %s', run_duty.duty),

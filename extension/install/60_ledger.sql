@@ -102,6 +102,23 @@ $$;
 COMMENT ON FUNCTION submeter.require_open_account(int, bigint) IS
 'Refuses (55000) a new movement on a closed account; asked after the key, so that a repeated call still finds what it did.';
 
+CREATE FUNCTION submeter.require_key(idempotency_key text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM submeter.require_text('idempotency_key', require_key.idempotency_key);
+	-- Movements nobody asked for by key make their own; one taken beforehand would stop the posting of the whole site.
+	IF require_key.idempotency_key ~ '^(charge|adjustment|share|debt|emergency|move_out|seal):' THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('idempotency key "%s" is reserved', require_key.idempotency_key),
+			DETAIL = 'Keys that begin with charge:, adjustment:, share:, debt:, emergency:, move_out: or seal: are made by submeter itself.',
+			HINT = 'Use a key of your own.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION submeter.require_key(text) IS
+'Refuses (22023) a caller''s idempotency key that is NULL, blank or of a kind submeter makes itself.';
+
 CREATE FUNCTION submeter.known_movement(site_id int, idempotency_key text, account_id bigint, kind text, method text, signed_amount numeric)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -110,12 +127,7 @@ AS $$
 DECLARE
 	first submeter.transfer;
 BEGIN
-	PERFORM submeter.require_text('idempotency_key', known_movement.idempotency_key);
-	-- post_charges() makes its keys itself; one taken beforehand would stop the posting of the whole site.
-	IF known_movement.idempotency_key LIKE 'charge:%' THEN
-		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('idempotency key "%s" is reserved', known_movement.idempotency_key),
-			DETAIL = 'Keys that begin with charge: are those of post_charges().', HINT = 'Use a key of your own.';
-	END IF;
+	PERFORM submeter.require_key(known_movement.idempotency_key);
 	SELECT t.* INTO first FROM submeter.transfer t
 	WHERE t.site_id = known_movement.site_id AND t.idempotency_key = known_movement.idempotency_key AND t.leg = 1;
 	IF NOT FOUND THEN
@@ -177,32 +189,61 @@ CREATE FUNCTION submeter.recharge(site_id int, account_id bigint, amount numeric
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	movement bigint;
 BEGIN
 	PERFORM submeter.authorize('recharge', recharge.site_id);
-	PERFORM submeter.require_amount(recharge.amount);
-	IF recharge.method IS NULL OR recharge.method !~ '^[a-z][a-z0-9_]{0,31}$' THEN
-		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s is not a method of payment', coalesce(recharge.method, 'NULL')),
-			HINT = 'Use a short lower-case word such as cash, bank or erp.';
-	END IF;
-	-- The lock comes first: the same key in two sessions meets here, and the second finds what the first did.
-	PERFORM submeter.lock_account(recharge.site_id, recharge.account_id);
-	movement := submeter.known_movement(recharge.site_id, recharge.idempotency_key, recharge.account_id, 'recharge',
-		recharge.method, recharge.amount);
-	IF movement IS NOT NULL THEN
-		RETURN movement;
-	END IF;
-	PERFORM submeter.require_open_account(recharge.site_id, recharge.account_id);
-	movement := submeter.post_movement(recharge.site_id, recharge.account_id, recharge.amount, 'recharge',
-		submeter.system_ledger_account(recharge.site_id, 'clearing:' || recharge.method, 'clearing'),
-		recharge.idempotency_key, clock_timestamp(), recharge.method, recharge.note);
-	PERFORM submeter.recharge_follow(recharge.site_id, recharge.account_id, recharge.amount, movement, clock_timestamp());
-	RETURN movement;
+	RETURN submeter.credit_recharge(recharge.site_id, recharge.account_id, recharge.amount, recharge.method, recharge.idempotency_key,
+		recharge.note, true);
 END
 $$;
 COMMENT ON FUNCTION submeter.recharge(int, bigint, numeric, text, text, text) IS
-'Credits money a tenant paid (currency of the site, at most 2 decimals) and returns the movement; a repeated key with the same account, amount and method returns the first one. 22023 bad amount or method, 23505 key used otherwise, P0002 unknown, 55000 closed account.';
+'Credits money a tenant paid (currency of the site, at most 2 decimals) and returns the movement; a repeated key with the same account, amount and method returns the first one. It pays back emergency credit first, then a share of debt, and the rest is balance. 22023 bad amount or method, 23505 key used otherwise, P0002 unknown, 55000 closed account or more than the policy''s max_balance.';
+
+CREATE FUNCTION submeter.credit_recharge(site_id int, account_id bigint, amount numeric, method text, idempotency_key text,
+	note text, limited boolean) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	movement bigint;
+	made_at timestamptz;
+BEGIN
+	PERFORM submeter.require_amount(credit_recharge.amount);
+	PERFORM submeter.require_method(credit_recharge.method);
+	-- The lock comes first: the same key in two sessions meets here, and the second finds what the first did.
+	PERFORM submeter.lock_account(credit_recharge.site_id, credit_recharge.account_id);
+	movement := submeter.known_movement(credit_recharge.site_id, credit_recharge.idempotency_key, credit_recharge.account_id, 'recharge',
+		credit_recharge.method, credit_recharge.amount);
+	IF movement IS NOT NULL THEN
+		RETURN movement;
+	END IF;
+	PERFORM submeter.require_open_account(credit_recharge.site_id, credit_recharge.account_id);
+	IF credit_recharge.limited THEN
+		PERFORM submeter.require_room(credit_recharge.site_id, credit_recharge.account_id, credit_recharge.amount);
+	END IF;
+	made_at := clock_timestamp();
+	movement := submeter.post_movement(credit_recharge.site_id, credit_recharge.account_id, credit_recharge.amount, 'recharge',
+		submeter.system_ledger_account(credit_recharge.site_id, 'clearing:' || credit_recharge.method, 'clearing'),
+		credit_recharge.idempotency_key, made_at, credit_recharge.method, credit_recharge.note);
+	PERFORM submeter.allocate_recharge(credit_recharge.site_id, credit_recharge.account_id, credit_recharge.amount, movement, made_at);
+	PERFORM submeter.recharge_follow(credit_recharge.site_id, credit_recharge.account_id, credit_recharge.amount, movement, made_at);
+	RETURN movement;
+END
+$$;
+COMMENT ON FUNCTION submeter.credit_recharge(int, bigint, numeric, text, text, text, boolean) IS
+'recharge() without asking who calls. limited false lets it pass the policy''s max_balance: what a provider has taken already must be credited.';
+
+CREATE FUNCTION submeter.require_method(method text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF require_method.method IS NULL OR require_method.method !~ '^[a-z][a-z0-9_]{0,31}$' THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s is not a method of payment', coalesce(require_method.method, 'NULL')),
+			HINT = 'Use a short lower-case word such as cash, bank or erp.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION submeter.require_method(text) IS 'Refuses (22023) what is no short lower-case word.';
 
 CREATE FUNCTION submeter.recharge_follow(site_id int, account_id bigint, amount numeric, movement bigint, as_of timestamptz) RETURNS void
 LANGUAGE plpgsql
@@ -212,11 +253,8 @@ BEGIN
 	PERFORM submeter.queue_notice(recharge_follow.site_id, recharge_follow.account_id, 'recharge_received',
 		'recharge:' || recharge_follow.movement::text, jsonb_build_object('amount', recharge_follow.amount),
 		recharge_follow.as_of, false);
-	-- The policy looks at the account at once: a tenant is waiting.
-	UPDATE submeter.duty_state d SET next_at = '-infinity'
-	WHERE d.site_id = recharge_follow.site_id AND d.duty = 'policy' AND d.next_at > recharge_follow.as_of
-		AND d.duty = (SELECT x.duty FROM submeter.duty_state x
-			WHERE x.site_id = d.site_id AND x.duty = 'policy' FOR NO KEY UPDATE SKIP LOCKED);
+	-- A tenant is waiting.
+	PERFORM submeter.wake_policy(recharge_follow.site_id, recharge_follow.as_of);
 END
 $$;
 COMMENT ON FUNCTION submeter.recharge_follow(int, bigint, numeric, bigint, timestamptz) IS
@@ -265,7 +303,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('site %s has no movement %s', reverse_movement.site_id,
 			coalesce(reverse_movement.transfer_id::text, 'NULL')), HINT = 'SELECT transfer_id, kind, amount FROM submeter.transfer lists them.';
 	END IF;
-	IF original.kind NOT IN ('recharge', 'adjustment') OR original.method IN ('alipay', 'wechat') THEN
+	IF original.kind NOT IN ('recharge', 'adjustment') OR original.method IN ('alipay', 'wechat') OR original.cycle_start IS NOT NULL THEN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('a %s is not reversed', original.kind),
 			DETAIL = 'Charges and providers'' payments stay as they are.', HINT = 'Use adjust(), or a refund for a provider''s payment.';
 	END IF;
@@ -293,10 +331,12 @@ BEGIN
 	END IF;
 	PERFORM submeter.require_approval('reverse_movement', reverse_movement.site_id,
 		jsonb_build_object('transfer_id', reverse_movement.transfer_id));
-	RETURN submeter.post_movement(original.site_id, original.account_id,
+	movement := submeter.post_movement(original.site_id, original.account_id,
 		CASE WHEN tenant_credited THEN -original.amount ELSE original.amount END, 'reversal',
 		CASE WHEN tenant_credited THEN original.debit_id ELSE original.credit_id END,
 		reverse_movement.idempotency_key, clock_timestamp(), original.method, reverse_movement.reason, original.transfer_id);
+	PERFORM submeter.unallocate_recharge(original.site_id, original.account_id, original.transfer_id, movement);
+	RETURN movement;
 END
 $$;
 COMMENT ON FUNCTION submeter.reverse_movement(int, bigint, text, text) IS
@@ -382,45 +422,106 @@ $$;
 COMMENT ON FUNCTION submeter.account_balances(int) IS
 'Posted, accrued (charged and not yet posted) and available balance of every account of a site now.';
 
-CREATE FUNCTION submeter.balance(site_id int, account_id bigint, as_of timestamptz DEFAULT now()) RETURNS numeric
-LANGUAGE plpgsql STABLE SECURITY DEFINER
+CREATE FUNCTION submeter.require_my_account(site_id int, account_id bigint) RETURNS void
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	posted numeric;
-	charged numeric;
-	charged_posted numeric;
 BEGIN
-	PERFORM submeter.authorize('balance', balance.site_id);
 	IF NOT EXISTS (
 		SELECT FROM submeter.account a
-		WHERE a.site_id = balance.site_id AND a.account_id = balance.account_id
+		WHERE a.site_id = require_my_account.site_id AND a.account_id = require_my_account.account_id
 			AND (NOT pg_has_role((submeter.me()).role, 'submeter_tenant', 'member') OR submeter.is_internal()
 				OR a.account_id = ANY (submeter.my_accounts())))
 	THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002',
-			MESSAGE = format('site %s has no account %s', balance.site_id, coalesce(balance.account_id::text, 'NULL')),
+			MESSAGE = format('site %s has no account %s', require_my_account.site_id, coalesce(require_my_account.account_id::text, 'NULL')),
 			HINT = 'SELECT account_id, code FROM submeter.account lists the accounts.';
 	END IF;
+END
+$$;
+COMMENT ON FUNCTION submeter.require_my_account(int, bigint) IS
+'P0002 for an account the site does not have and, when a tenant asks, for another tenant''s: neither is told from the other.';
+
+CREATE FUNCTION submeter.available_now(site_id int, account_id bigint) RETURNS numeric
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT l.total - coalesce((
+		SELECT sum(c.rounded - c.posted - c.adjusted) FROM submeter.charge c
+		WHERE c.site_id = l.site_id AND c.account_id = l.account_id AND c.rounded <> c.posted + c.adjusted), 0)
+	FROM submeter.ledger_account l
+	WHERE l.site_id = available_now.site_id AND l.account_id = available_now.account_id AND l.kind = 'tenant'
+$$;
+COMMENT ON FUNCTION submeter.available_now(int, bigint) IS 'Posted less accrued: what an account can spend now.';
+
+CREATE FUNCTION submeter.balances_known(site_id int, account_id bigint, known_at timestamptz)
+RETURNS TABLE (account_id bigint, posted numeric, accrued numeric, available numeric, debt numeric, emergency numeric, deposit numeric)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH moved AS (
+		-- What charges and their adjustments took is set against what is charged, however far posting had come.
+		SELECT l.account_id, sum(x.amount) FILTER (WHERE l.kind = 'tenant') AS posted,
+			coalesce(sum(-x.amount) FILTER (WHERE l.kind = 'tenant' AND (t.kind = 'charge' OR t.kind = 'adjustment' AND t.cycle_start IS NOT NULL)), 0) AS charged,
+			sum(-x.amount) FILTER (WHERE l.kind = 'debt') AS debt, sum(-x.amount) FILTER (WHERE l.kind = 'emergency') AS emergency,
+			sum(x.amount) FILTER (WHERE l.kind = 'deposit') AS deposit
+		FROM submeter.transfer t
+		CROSS JOIN LATERAL (VALUES (t.credit_id, t.amount), (t.debit_id, -t.amount)) x(ledger_account_id, amount)
+		JOIN submeter.ledger_account l ON l.site_id = t.site_id AND l.ledger_account_id = x.ledger_account_id AND l.account_id IS NOT NULL
+		WHERE t.site_id = balances_known.site_id AND t.posted_at <= balances_known.known_at
+			AND (balances_known.account_id = 0 OR t.account_id = balances_known.account_id)
+		GROUP BY l.account_id
+	), owed AS (
+		SELECT r.account_id, sum(r.rounded) AS charged
+		FROM submeter.rebuild_charges(balances_known.site_id, balances_known.account_id, balances_known.known_at) r
+		GROUP BY r.account_id
+	)
+	SELECT a.account_id, coalesce(m.posted, 0), b.accrued, coalesce(m.posted, 0) - b.accrued, coalesce(m.debt, 0), coalesce(m.emergency, 0),
+		coalesce(m.deposit, 0)
+	FROM submeter.account a
+	LEFT JOIN moved m ON m.account_id = a.account_id
+	LEFT JOIN owed o ON o.account_id = a.account_id
+	CROSS JOIN LATERAL (SELECT coalesce(o.charged, 0) - coalesce(m.charged, 0)) b(accrued)
+	WHERE a.site_id = balances_known.site_id AND (balances_known.account_id = 0 OR a.account_id = balances_known.account_id)
+$$;
+COMMENT ON FUNCTION submeter.balances_known(int, bigint, timestamptz) IS
+'Balances of an account (0: of every account of the site) as they were known at a past instant: movements posted and readings received by then.';
+
+CREATE FUNCTION submeter.balances_at(site_id int, as_of timestamptz)
+RETURNS TABLE (account_id bigint, account text, posted numeric, accrued numeric, available numeric, debt numeric, emergency numeric, deposit numeric)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM submeter.authorize('balances_at', balances_at.site_id);
+	IF balances_at.as_of IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'balances_at needs a point in time', HINT = 'Pass now() for the balances now.';
+	END IF;
+	RETURN QUERY
+	SELECT a.account_id, a.code, b.posted, b.accrued, b.available, b.debt, b.emergency, b.deposit
+	FROM submeter.balances_known(balances_at.site_id, 0, balances_at.as_of) b
+	JOIN submeter.account a ON a.site_id = balances_at.site_id AND a.account_id = b.account_id
+	WHERE a.opened_at <= balances_at.as_of OR (b.posted, b.accrued, b.debt, b.emergency, b.deposit) IS DISTINCT FROM (0, 0, 0, 0, 0)
+	ORDER BY a.account_id;
+END
+$$;
+COMMENT ON FUNCTION submeter.balances_at(int, timestamptz) IS
+'Every account of a site as it was known at any past instant: movements posted and readings received by then. debt and emergency are what is owed, deposit what is held; none of them is part of available.';
+
+CREATE FUNCTION submeter.balance(site_id int, account_id bigint, as_of timestamptz DEFAULT now()) RETURNS numeric
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM submeter.authorize('balance', balance.site_id);
+	PERFORM submeter.require_my_account(balance.site_id, balance.account_id);
 	IF balance.as_of IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'balance needs a point in time', HINT = 'Leave as_of out for the balance now.';
 	END IF;
 	IF balance.as_of >= now() THEN
-		RETURN (SELECT l.total - coalesce((
-				SELECT sum(c.rounded - c.posted - c.adjusted) FROM submeter.charge c
-				WHERE c.site_id = l.site_id AND c.account_id = l.account_id AND c.rounded <> c.posted + c.adjusted), 0)
-			FROM submeter.ledger_account l
-			WHERE l.site_id = balance.site_id AND l.account_id = balance.account_id);
+		RETURN submeter.available_now(balance.site_id, balance.account_id);
 	END IF;
-	SELECT coalesce(sum(CASE WHEN t.credit_id = l.ledger_account_id THEN t.amount ELSE -t.amount END), 0),
-		coalesce(sum(CASE WHEN t.kind <> 'charge' THEN 0 WHEN t.debit_id = l.ledger_account_id THEN t.amount ELSE -t.amount END), 0)
-	INTO posted, charged_posted
-	FROM submeter.ledger_account l
-	JOIN submeter.transfer t ON t.site_id = l.site_id AND t.account_id = l.account_id AND t.posted_at <= balance.as_of
-	WHERE l.site_id = balance.site_id AND l.account_id = balance.account_id AND l.kind = 'tenant';
-	SELECT coalesce(sum(r.rounded), 0) INTO charged
-	FROM submeter.rebuild_charges(balance.site_id, balance.account_id, balance.as_of) r;
-	RETURN posted - (charged - charged_posted);
+	RETURN (SELECT b.available FROM submeter.balances_known(balance.site_id, balance.account_id, balance.as_of) b);
 END
 $$;
 COMMENT ON FUNCTION submeter.balance(int, bigint, timestamptz) IS

@@ -3,20 +3,27 @@
 CREATE VIEW submeter.account_balance WITH (security_invoker = true, security_barrier = true) AS
 SELECT a.site_id, a.account_id, a.code AS account, t.code AS tenant, t.name AS tenant_name, a.state, a.mode,
 	l.total AS posted, coalesce(c.accrued, 0) AS accrued, l.total - coalesce(c.accrued, 0) AS available,
-	p.credit_limit, p.mode AS policy_mode, st.arrears_since, st.trip_due_at
+	p.credit_limit, p.mode AS policy_mode, st.arrears_since, st.trip_due_at,
+	coalesce(-d.total, 0) AS debt, coalesce(-e.total, 0) AS emergency, coalesce(h.total, 0) AS deposit,
+	CASE WHEN a.state = 'open' AND a.mode = 'prepaid' AND p.emergency_credit > 0 AND coalesce(e.total, 0) = 0
+		AND l.total - coalesce(c.accrued, 0) < p.emergency_below THEN p.emergency_credit END AS emergency_offer
 FROM submeter.account a
 JOIN submeter.tenant t ON t.site_id = a.site_id AND t.tenant_id = a.tenant_id
 JOIN submeter.ledger_account l ON l.site_id = a.site_id AND l.account_id = a.account_id AND l.kind = 'tenant'
 JOIN submeter.site s ON s.site_id = a.site_id
 LEFT JOIN submeter.credit_policy p ON p.site_id = a.site_id AND p.policy_id = coalesce(a.policy_id, s.default_policy_id)
 LEFT JOIN submeter.account_state st ON st.site_id = a.site_id AND st.account_id = a.account_id
+LEFT JOIN submeter.ledger_account d ON d.site_id = a.site_id AND d.account_id = a.account_id AND d.kind = 'debt'
+LEFT JOIN submeter.ledger_account e ON e.site_id = a.site_id AND e.account_id = a.account_id AND e.kind = 'emergency'
+LEFT JOIN submeter.ledger_account h ON h.site_id = a.site_id AND h.account_id = a.account_id AND h.kind = 'deposit'
 LEFT JOIN LATERAL (
 	SELECT sum(c.rounded - c.posted - c.adjusted) AS accrued FROM submeter.charge c
 	WHERE c.site_id = a.site_id AND c.account_id = a.account_id AND (c.billed IS NULL OR c.reopened) AND c.rounded <> c.posted + c.adjusted) c ON true;
 SELECT submeter.describe('account_balance', 'Balance of each account now.', '{
 	"account":"code of the account","tenant":"code of the tenant","tenant_name":"its name","state":"open or closed","mode":"prepaid or postpaid",
 	"posted":"what the ledger says","accrued":"charged and not yet posted","available":"posted - accrued","credit_limit":"how far below zero is allowed",
-	"policy_mode":"observe, ask or automatic","arrears_since":"since when below the limit","trip_due_at":"when the announced trip is due"}');
+	"policy_mode":"observe, ask or automatic","arrears_since":"since when below the limit","trip_due_at":"when the announced trip is due",
+	"debt":"owed beside the balance","emergency":"emergency credit taken and not paid back","deposit":"held for the tenant","emergency_offer":"emergency credit that may be taken now"}');
 
 CREATE VIEW submeter.live_meter WITH (security_invoker = true, security_barrier = true) AS
 SELECT m.site_id, m.meter_id, m.code AS meter, m.model, m.role, m.protection, g.code AS gateway, m.bus_address,
