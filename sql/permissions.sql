@@ -50,6 +50,10 @@ SELECT submeter.judge_reading(m.site_id, m.meter_id, '2025-01-01 02:00+08', 'acc
 UPDATE submeter.supply SET terms = '{"a":1}';
 SELECT bool_and(submeter.recharge(a.site_id, a.account_id, 1, 'cash', 'k' || a.account_id) > 0) AS paid FROM submeter.account a;
 SELECT bool_and(submeter.post_charges(s.site_id) > 0) AS posted FROM submeter.site s;
+SELECT bool_and(submeter.take_deposit(a.site_id, a.account_id, 5, 'cash', 'd' || a.account_id) > 0) AS deposited, bool_and(submeter.defer_debit(a.site_id, a.account_id, 5, 'x', now()) > 0) AS owing,
+	count(submeter.set_instalments(a.site_id, a.account_id, 2)) AS plans FROM submeter.account a;
+INSERT INTO submeter.move_out (site_id, account_id, at, meter_ids, state, reason, requested_by, requested_at, finished_at) SELECT site_id, account_id, '2025-01-09', '{}', 'cancelled', 'x', 'x', '2025-01-08', '2025-01-08' FROM submeter.account;
+UPDATE submeter.credit_policy SET emergency_credit = 5, emergency_below = 1000;
 SELECT bool_and(submeter.request_command(m.site_id, m.meter_id, 'open', 'x') > 0) AS commands FROM submeter.meter m;
 SELECT count(submeter.request_read(m.site_id, m.meter_id, 'x')) AS reads FROM submeter.meter m;
 SELECT count(submeter.apply_policy(s.site_id)) AS policies, count(submeter.evaluate_alarms(s.site_id)) AS alarms, bool_and(submeter.ask_approval(s.site_id, 'adjust', '{}', 'x') > 0) AS asked FROM submeter.site s;
@@ -222,6 +226,12 @@ INSERT INTO verb_call VALUES
 	('create_tariff', 'submeter.create_tariff(S, ''new'', ''{"energy":[{"price":1}]}'', ''2030-01-01'')'),
 	('settle', 'submeter.settle(S)'), ('post_charges', 'submeter.post_charges(S)'),
 	('recharge', 'submeter.recharge(S, A, 5, ''cash'', ''key'')'), ('adjust', 'submeter.adjust(S, A, 5, ''x'', ''key'')'),
+	('move_in', 'submeter.move_in(S, A, ''{3}'', (SELECT tariff_id FROM submeter.tariff WHERE code = ''flat'' LIMIT 1), ''2025-01-02'', NULL, 1)'),
+	('move_out', 'submeter.move_out(S, A, ''2025-01-05'', as_of => ''2025-01-05'')'), ('replace_meter', 'submeter.replace_meter(S, M, 2, ''2025-01-05'', 5000, ''x'', as_of => ''2025-01-06'')'),
+	('take_emergency_credit', 'submeter.take_emergency_credit(S, A, ''key'')'), ('pay_debt', 'submeter.pay_debt(S, A, 1, ''key'')'), ('set_instalments', 'submeter.set_instalments(S, A, 5)'),
+	('write_off', 'submeter.write_off(S, A, 1, ''x'', ''key'')'), ('refund', 'submeter.refund(S, A, 1, ''x'', ''key'')'), ('take_deposit', 'submeter.take_deposit(S, A, 5, ''cash'', ''key'')'),
+	('return_deposit', 'submeter.return_deposit(S, A, 1, ''x'', ''key'')'), ('transfer_balance', 'submeter.transfer_balance(S, A, 2, 1, ''key'')'),
+	('dismiss_proposal', 'submeter.dismiss_proposal(S, 0, ''x'')'), ('balances_at', 'count(*) FROM submeter.balances_at(S, now())'),
 	('reverse_movement', 'submeter.reverse_movement(S, T, ''x'', ''key'')'), ('balance', 'submeter.balance(S, A)'),
 	('verify_ledger', 'count(*) FROM submeter.verify_ledger(S)'), ('request_command', 'submeter.request_command(S, M, ''close'', ''x'')'),
 	('cancel_command', 'submeter.cancel_command(S, C, ''x'')'), ('confirm_command', 'submeter.confirm_command(S, C)'), ('tick_decision', 'submeter.tick_decision(S, D)'), ('set_lockout', 'submeter.set_lockout(S, M, ''x'')'),

@@ -749,9 +749,12 @@ BEGIN
 	IF old.retired_at = replace_meter.at AND submeter.counted_wh(new.site_id, new.meter_id, replace_meter.at) = replace_meter.opening_wh THEN
 		RETURN;
 	END IF;
-	IF replace_meter.opening_wh IS NULL OR old.meter_id = new.meter_id OR replace_meter.at > replace_meter.as_of THEN
+	IF replace_meter.opening_wh IS NULL OR old.meter_id = new.meter_id OR replace_meter.at > replace_meter.as_of
+		OR EXISTS (SELECT FROM submeter.meter_setup e WHERE e.site_id = old.site_id
+			AND (e.meter_id, e.parent_meter_id) IN ((old.meter_id, new.meter_id), (new.meter_id, old.meter_id)))
+	THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('meter %s is not replaced like this', old.code),
-			DETAIL = 'A replacement is another meter with the register it shows, and it has happened.',
+			DETAIL = 'A replacement is another meter, neither above nor below the old one, with the register it shows; and it has happened.',
 			HINT = 'For example replace_meter(1, old_id, new_id, now(), 0, ''display dead'').';
 	END IF;
 	IF old.retired_at IS NOT NULL OR new.retired_at IS NOT NULL THEN
