@@ -59,6 +59,22 @@ SELECT count(submeter.request_read(m.site_id, m.meter_id, 'x')) AS reads FROM su
 SELECT count(submeter.apply_policy(s.site_id)) AS policies, count(submeter.evaluate_alarms(s.site_id)) AS alarms, bool_and(submeter.ask_approval(s.site_id, 'adjust', '{}', 'x') > 0) AS asked FROM submeter.site s;
 INSERT INTO submeter.alarm (site_id, rule, detail, raised_at) SELECT site_id, 'notice_failed', 'x', now() FROM submeter.site ON CONFLICT DO NOTHING;
 INSERT INTO submeter.alarm_pending (site_id, rule, since) SELECT site_id, 'notice_failed', now() FROM submeter.site ON CONFLICT DO NOTHING;
+-- A bill of a cycle before all this, with what belongs to one.
+WITH made AS (
+	INSERT INTO submeter.bill (site_id, account_id, cycle_start, cycle_end, energy_wh, amount, opening_balance, credited, closing_balance)
+	SELECT a.site_id, a.account_id, '2024-12-01 00:00+08', '2025-01-01 00:00+08', 0, 1, 0, 0, -1 FROM submeter.account a RETURNING *
+), line AS (
+	INSERT INTO submeter.bill_line (site_id, bill_id, line, component, amount, detail) SELECT m.site_id, m.bill_id, 1, 'adjustment', 1, '{"cause":[]}' FROM made m
+), meter AS (
+	INSERT INTO submeter.bill_meter (site_id, bill_id, supply_id, meter_id, from_ts, to_ts, from_wh, to_wh, multiplier, energy_wh)
+	SELECT m.site_id, m.bill_id, s.supply_id, s.meter_id, m.cycle_start, m.cycle_end, 0, 0, 1, 0 FROM made m JOIN submeter.supply s USING (site_id, account_id)
+), adjustment AS (
+	INSERT INTO submeter.charge_adjustment (site_id, account_id, tariff_id, cycle_start, transfer_id, amount, cause, bill_id)
+	SELECT m.site_id, m.account_id, 1, m.cycle_start, 1, 1, '[]', m.bill_id FROM made m
+), proposal AS (
+	INSERT INTO submeter.proposal (site_id, account_id, kind, amount, source, dedupe_key) SELECT m.site_id, m.account_id, 'refund', 1, 'adjustment', 'x' || m.account_id FROM made m
+)
+INSERT INTO submeter.register_estimate (site_id, meter_id, ts, energy_wh, reason) SELECT m.site_id, m.meter_id, '2024-12-15', 0, 'x' FROM submeter.meter m;
 
 -- Who works where: everybody but the tenant at the first site only.
 CREATE FUNCTION pg_temp.staff() RETURNS text[] LANGUAGE sql AS $$SELECT '{admin,operator,cashier,field,auditor,erp,poller,courier,tenant,nobody}'::text[]$$;
@@ -225,6 +241,8 @@ INSERT INTO verb_call VALUES
 	('judge_reading', 'submeter.judge_reading(S, M, ''2025-01-01 01:00+08'', ''accept'', ''x'')'),
 	('create_tariff', 'submeter.create_tariff(S, ''new'', ''{"energy":[{"price":1}]}'', ''2030-01-01'')'),
 	('settle', 'submeter.settle(S)'), ('post_charges', 'submeter.post_charges(S)'),
+	('close_cycle', 'submeter.close_cycle(S, ''2024-12-31'')'), ('void_bill', 'submeter.void_bill(S, B, ''x'')'),
+	('issue_bill', 'submeter.issue_bill(S, A, ''2024-12-01 00:00+08'', ''x'')'),
 	('recharge', 'submeter.recharge(S, A, 5, ''cash'', ''key'')'), ('adjust', 'submeter.adjust(S, A, 5, ''x'', ''key'')'),
 	('move_in', 'submeter.move_in(S, A, ''{3}'', (SELECT tariff_id FROM submeter.tariff WHERE code = ''flat'' LIMIT 1), ''2025-01-02'', NULL, 1)'),
 	('move_out', 'submeter.move_out(S, A, ''2025-01-05'', as_of => ''2025-01-05'')'), ('replace_meter', 'submeter.replace_meter(S, M, 2, ''2025-01-05'', 5000, ''x'', as_of => ''2025-01-06'')'),
@@ -245,8 +263,9 @@ INSERT INTO verb_call VALUES
 CREATE FUNCTION pg_temp.fill(call text, site int) RETURNS text
 LANGUAGE sql
 AS $$
-	SELECT regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(call,
+	SELECT regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(call,
 		'\(S\M', '(' || site), ', [AM]\M', ', ' || CASE site WHEN 1 THEN 1 ELSE 20 END),
+		', B\M', ', ' || (SELECT min(bill_id) FROM submeter.bill WHERE site_id = site)),
 		', C\M', ', ' || (SELECT min(command_id) FROM submeter.command WHERE site_id = site)),
 		', L\M', ', ' || (SELECT min(alarm_id) FROM submeter.alarm WHERE site_id = site)),
 		', P\M', ', ' || (SELECT min(approval_id) FROM submeter.approval WHERE site_id = site)),

@@ -399,11 +399,12 @@ BEGIN
 	END IF;
 	-- Not while settle is rating them; the same lock makes two posting runs take turns.
 	PERFORM FROM submeter.duty_state d WHERE d.site_id = post_charges.site_id AND d.duty = 'settle' FOR NO KEY UPDATE;
-	RETURN submeter.post_differences(post_charges.site_id, post_charges.as_of);
+	PERFORM submeter.close_latecomers(post_charges.site_id);
+	RETURN submeter.post_differences(post_charges.site_id, post_charges.as_of) + submeter.post_adjustments(post_charges.site_id, post_charges.as_of);
 END
 $$;
 COMMENT ON FUNCTION submeter.post_charges(int, timestamptz) IS
-'Posts what is charged and not yet in the ledger: one movement per account, tariff and cycle with the difference of its rounded amount. A second run posts nothing. Returns the number of movements. The duty runs it once a local day.';
+'Posts what is charged and not yet in the ledger: one movement per account, tariff and cycle with the difference of its rounded amount; for closed cycles an adjustment. A second run posts nothing. Returns the number of movements. The duty runs it once a local day.';
 
 CREATE FUNCTION submeter.account_balances(site_id int)
 RETURNS TABLE (account_id bigint, posted numeric, accrued numeric, available numeric)

@@ -96,7 +96,15 @@ AS $$
 		('recharge_received', 'zh', '{site}:充值 {amount} {currency} 已到账',
 			E'{tenant}:\n您于 {at} 为电费账户 {account}({unit})充值 {amount} {currency} 已到账,可用余额为 {available} {currency}。\n\n{site}'),
 		('recharge_received', 'en', '{site}: {amount} {currency} received',
-			E'Dear {tenant},\nyour payment of {amount} {currency} to electricity account {account} ({unit}) was credited at {at}; the available balance is {available} {currency}. Thank you.\n\n{site}')
+			E'Dear {tenant},\nyour payment of {amount} {currency} to electricity account {account} ({unit}) was credited at {at}; the available balance is {available} {currency}. Thank you.\n\n{site}'),
+		('bill_issued', 'zh', '{site}:{cycle} 电费账单 {amount} {currency}',
+			E'{tenant}:\n您的电费账户 {account}({unit}){cycle} 账单(编号 {number})已出:用电量 {kwh} 千瓦时,金额 {amount} {currency},期末余额 {available} {currency}。\n\n{site}'),
+		('bill_issued', 'en', '{site}: electricity bill {cycle}, {amount} {currency}',
+			E'Dear {tenant},\nthe bill {number} of your electricity account {account} ({unit}) for {cycle} is ready: {kwh} kWh, {amount} {currency}; the balance at its end is {available} {currency}.\n\n{site}'),
+		('bill_due', 'zh', '{site}:{cycle} 电费账单 {amount} {currency},请于 {due_at} 前缴费',
+			E'{tenant}:\n您的电费账户 {account}({unit}){cycle} 账单(编号 {number})已出:用电量 {kwh} 千瓦时,金额 {amount} {currency},期末余额 {available} {currency}。请于 {due_at} 前缴费。\n\n{site}'),
+		('bill_due', 'en', '{site}: electricity bill {cycle}, {amount} {currency}, due {due_at}',
+			E'Dear {tenant},\nthe bill {number} of your electricity account {account} ({unit}) for {cycle} is ready: {kwh} kWh, {amount} {currency}; the balance at its end is {available} {currency}. Please pay before {due_at}.\n\n{site}')
 	) v(kind, locale, subject, body)
 	ON CONFLICT (kind, channel, locale) DO UPDATE SET subject = EXCLUDED.subject, body = EXCLUDED.body
 	WHERE t.builtin

@@ -48,6 +48,7 @@ CREATE TABLE submeter.transfer (
 CREATE UNIQUE INDEX transfer_key ON submeter.transfer (site_id, idempotency_key, leg);
 CREATE UNIQUE INDEX transfer_reversed_once ON submeter.transfer (site_id, reverses_id, leg) WHERE reverses_id IS NOT NULL;
 CREATE INDEX transfer_account ON submeter.transfer (site_id, account_id, posted_at);
+CREATE INDEX transfer_money ON submeter.transfer (site_id, account_id, effective_at) WHERE cycle_start IS NULL;
 SELECT submeter.describe('transfer', 'Movements of money (记账), one row per leg (分录): never changed, corrected by another movement.', '{
 	"transfer_id":"the movement","leg":"its legs, from 1","debit_id":"ledger account debited","credit_id":"ledger account credited","amount":"always positive",
 	"kind":"recharge, charge, adjustment, reversal, refund, share (of common use), transfer (between accounts of a tenant), deposit, emergency (credit taken or paid back), debt (put aside or paid off)","account_id":"tenant account it is about","tariff_id":"of a charge or its adjustment: its tariff","cycle_start":"of a charge, its adjustment or a share: its cycle",

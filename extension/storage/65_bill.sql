@@ -126,3 +126,14 @@ SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_cashier,s
 	format('EXISTS (SELECT FROM submeter.bill b WHERE b.site_id = %1$s.site_id AND b.bill_id = %1$s.bill_id AND b.account_id = ANY (submeter.my_accounts()))', r))
 FROM unnest('{bill_line,bill_meter}'::text[]) r;
 SELECT submeter.append_only(r, 'Void the bill and issue it again.') FROM unnest('{bill_line,bill_meter}'::text[]) r;
+
+CREATE TRIGGER keep BEFORE UPDATE OR DELETE ON submeter.bill FOR EACH ROW EXECUTE FUNCTION submeter.bill_keep();
+CREATE TRIGGER keep_truncate BEFORE TRUNCATE ON submeter.bill FOR EACH STATEMENT
+	EXECUTE FUNCTION submeter.refuse_change('Use submeter.void_bill() and submeter.issue_bill().');
+ALTER TABLE submeter.bill ENABLE ALWAYS TRIGGER keep, ENABLE ALWAYS TRIGGER keep_truncate;
+-- The second lock on closed cycles; settle names none of these columns.
+CREATE TRIGGER keep_closed AFTER UPDATE OF posted, billed, final ON submeter.charge FOR EACH ROW
+	WHEN (OLD.billed IS NOT NULL AND (NEW.billed IS DISTINCT FROM OLD.billed OR NEW.posted <> OLD.posted OR NEW.final <> OLD.final))
+	EXECUTE FUNCTION submeter.charge_keep_closed();
+CREATE TRIGGER keep_closed_row AFTER DELETE ON submeter.charge FOR EACH ROW WHEN (OLD.billed IS NOT NULL)
+	EXECUTE FUNCTION submeter.charge_keep_closed();

@@ -94,7 +94,7 @@ SELECT submeter.describe('decision', 'Every decision of the policy with inputs a
 	"ticked_by":"in mode ask: who agreed","ticked_at":"when"}');
 
 CREATE TABLE submeter.notice_template (
-	kind text NOT NULL CHECK (kind IN ('low_balance', 'trip_announced', 'tripped', 'reconnected', 'recharge_received')),
+	kind text NOT NULL CHECK (kind IN ('low_balance', 'trip_announced', 'tripped', 'reconnected', 'recharge_received', 'bill_issued', 'bill_due')),
 	channel text NOT NULL DEFAULT 'file',
 	locale text NOT NULL CHECK (locale IN ('zh', 'en')),
 	subject text NOT NULL,

@@ -77,13 +77,41 @@ SELECT submeter.describe('recharge_statement', 'Money in and out of each account
 
 CREATE VIEW submeter.charge_statement WITH (security_invoker = true, security_barrier = true) AS
 SELECT c.site_id, c.account_id, a.code AS account, f.code AS tariff, c.cycle_start, c.cycle_end, c.settled_to,
-	round(c.energy_wh * 0.001, 3) AS kwh, c.tier_wh, c.amount AS exact_amount, c.rounded AS amount, c.posted, c.rounded - c.posted - c.adjusted AS accrued
+	round(c.energy_wh * 0.001, 3) AS kwh, c.tier_wh, c.amount AS exact_amount, c.rounded AS amount, c.posted, c.rounded - c.posted - c.adjusted AS accrued,
+	c.billed, c.adjusted
 FROM submeter.charge c
 JOIN submeter.account a ON a.site_id = c.site_id AND a.account_id = c.account_id
 LEFT JOIN submeter.tariff f ON f.site_id = c.site_id AND f.tariff_id = c.tariff_id;
 SELECT submeter.describe('charge_statement', 'What each account owes per tariff and cycle so far.', '{
 	"account":"code of the account","tariff":"code of the tariff","cycle_start":"start of the cycle","cycle_end":"its end","settled_to":"last reading in it","kwh":"energy",
-	"tier_wh":"energy per tier, Wh","exact_amount":"before rounding","amount":"rounded","posted":"in the ledger","accrued":"not yet in the ledger"}');
+	"tier_wh":"energy per tier, Wh","exact_amount":"before rounding","amount":"rounded","posted":"in the ledger","accrued":"not yet in the ledger",
+	"billed":"what the bill of the cycle had of it; NULL while it is open","adjusted":"posted as adjustments after that"}');
+
+CREATE VIEW submeter.bill_statement WITH (security_invoker = true, security_barrier = true) AS
+SELECT b.site_id, b.bill_id, b.account_id, a.code AS account, t.code AS tenant, b.state, b.reverses_id, b.cycle_start, b.cycle_end,
+	round(b.energy_wh * 0.001, 3) AS kwh, round(b.estimated_wh * 0.001, 3) AS estimated_kwh, b.amount, b.opening_balance, b.credited, b.closing_balance,
+	b.due_at, b.issued_at, b.issued_by, b.reason
+FROM submeter.bill b
+JOIN submeter.account a ON a.site_id = b.site_id AND a.account_id = b.account_id
+JOIN submeter.tenant t ON t.site_id = a.site_id AND t.tenant_id = a.tenant_id;
+SELECT submeter.describe('bill_statement', 'Bills (账单); those of state issued stand.', '{
+	"bill_id":"number of the bill","account":"code of the account","tenant":"code of the tenant","state":"issued, void or reversal","reverses_id":"bill it takes back",
+	"cycle_start":"start of the cycle","cycle_end":"its end","kwh":"energy","estimated_kwh":"part of it placed by estimate","amount":"sum of its lines",
+	"opening_balance":"balance at the start","credited":"paid in and out between","closing_balance":"opening + credited - amount","due_at":"of a postpaid account: when it is to be paid",
+	"issued_at":"when","issued_by":"by whom","reason":"why it was voided or issued again"}');
+
+CREATE VIEW submeter.bill_line_statement WITH (security_invoker = true, security_barrier = true) AS
+SELECT l.site_id, l.bill_id, b.account_id, a.code AS account, b.state, b.cycle_start, l.line, f.code AS tariff, l.component, l.tier, l.period, l.version_from,
+	l.from_ts, l.to_ts, round(l.energy_wh * 0.001, 3) AS kwh, l.price, l.amount, l.detail
+FROM submeter.bill_line l
+JOIN submeter.bill b ON b.site_id = l.site_id AND b.bill_id = l.bill_id
+JOIN submeter.account a ON a.site_id = b.site_id AND a.account_id = b.account_id
+LEFT JOIN submeter.tariff f ON f.site_id = l.site_id AND f.tariff_id = l.tariff_id;
+SELECT submeter.describe('bill_line_statement', 'Lines of bills; explain_bill() takes one down to its readings.', '{
+	"bill_id":"the bill","account":"code of the account","state":"of the bill: issued, void or reversal","cycle_start":"start of its cycle","line":"number in it","tariff":"code of the tariff",
+	"component":"energy, demand, power_factor, adder:name, fee:name, minimum, tax, allowance:name, adjustment or share:name","tier":"step of the price","period":"TOU period",
+	"version_from":"tariff version that priced it","from_ts":"first reading it rests on","to_ts":"last reading it rests on","kwh":"energy (of demand: kW)","price":"per kWh (of demand: per kW)",
+	"amount":"in the currency of the site","detail":"of an adjustment: its cause; of a share: its derivation"}');
 
 CREATE VIEW submeter.open_alarm WITH (security_invoker = true, security_barrier = true) AS
 SELECT x.site_id, x.alarm_id, x.rule, r.class, r.severity, r.description, m.code AS meter, g.code AS gateway, x.detail, x.raised_at,
@@ -155,7 +183,7 @@ FROM submeter.notice n WHERE n.state = 'failed' OR n.state = 'queued' AND n.next
 GROUP BY n.site_id;
 SELECT submeter.describe('health', 'Is everything running? One row per part, for the administrator.', '{"part":"what","ok":"whether it is well","detail":"in words"}');
 
-GRANT SELECT ON submeter.account_balance, submeter.charge_statement, submeter.recharge_statement
+GRANT SELECT ON submeter.account_balance, submeter.charge_statement, submeter.recharge_statement, submeter.bill_statement, submeter.bill_line_statement
 	TO submeter_admin, submeter_operator, submeter_cashier, submeter_auditor, submeter_erp, submeter_tenant;
 GRANT SELECT ON submeter.live_meter, submeter.usage_hour, submeter.usage_daily, submeter.usage_monthly
 	TO submeter_admin, submeter_operator, submeter_field, submeter_auditor, submeter_erp, submeter_tenant;
