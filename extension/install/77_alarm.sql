@@ -19,6 +19,7 @@ AS $$
 		('command_unknown', 'device', 'critical', '0', 'A command was sent and its outcome is not known yet; the breaker is read, never switched again blindly.'),
 		('mass_trip_held', 'energy', 'critical', '0', 'More accounts than usual would be cut in one run: all are held. Look for a wrong tariff or reading, then release them with tick_decision().'),
 		('tariff_missing', 'energy', 'warning', '0', 'Energy was used at a time for which its tariff has no version: it waits without a price. Add the version with create_tariff().'),
+		('calendar_missing', 'energy', 'warning', '0', 'The public holidays of the year are not loaded: only those with a fixed date are known. Load them with load_calendar() or install the newer version.'),
 		('notice_failed', 'device', 'warning', '0', 'A message could not be delivered on any channel. Check the channel and tell the person another way.')
 	) v(rule, class, severity, hold_time, description)
 	ON CONFLICT (rule) DO UPDATE SET class = EXCLUDED.class, description = EXCLUDED.description, builtin = true
@@ -169,9 +170,18 @@ AS $$
 	WHERE n.site_id = record_conditions.site_id AND n.state = 'failed'
 		AND n.created_at > record_conditions.as_of - interval '1 day'
 	HAVING count(*) > 0
+	UNION ALL
+	SELECT 'calendar_missing', NULL, NULL, record_conditions.as_of, format('the public holidays of %s are not loaded', min(extract(year FROM c.day)))
+	FROM submeter.calendar_day c
+	JOIN submeter.site s ON s.site_id = c.site_id
+	-- The notice for the next year comes in November.
+	WHERE c.site_id = record_conditions.site_id AND c.assumed
+		AND extract(year FROM c.day) BETWEEN extract(year FROM record_conditions.as_of AT TIME ZONE s.time_zone)
+			AND extract(year FROM (record_conditions.as_of + interval '17 days') AT TIME ZONE s.time_zone)
+	HAVING count(*) > 0
 $$;
 COMMENT ON FUNCTION submeter.record_conditions(int, timestamptz) IS
-'What the records say: open suspects, breakers of unknown cause, failed and unknown commands, undelivered notices.';
+'What the records say: open suspects, breakers of unknown cause, failed and unknown commands, undelivered notices, a year without its public holidays.';
 
 CREATE FUNCTION submeter.evaluate_alarms(site_id int, as_of timestamptz DEFAULT now()) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER

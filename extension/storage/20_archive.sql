@@ -245,11 +245,22 @@ CREATE TABLE submeter.calendar_day (
 	flags text[] NOT NULL DEFAULT '{}',
 	closed boolean NOT NULL DEFAULT false,
 	name text,
-	PRIMARY KEY (site_id, day)
+	assumed boolean NOT NULL DEFAULT false,
+	reason text,
+	PRIMARY KEY (site_id, day),
+	CONSTRAINT calendar_day_finite CHECK (isfinite(day)),
+	CONSTRAINT calendar_day_flags CHECK (array_position(flags, NULL) IS NULL AND cardinality(flags) <= 16)
 );
 SELECT submeter.describe('calendar_day', 'Days that differ from the plain week: public holidays, make-up workdays, flags, closure days of the site.', '{
 	"day":"local day","day_type":"workday, weekend or holiday; NULL: as the weekday says","flags":"such as hot_day",
-	"closed":"closure day: nobody can pay, so nobody is cut"}');
+	"closed":"closure day: nobody can pay, so nobody is cut","assumed":"holiday of a year whose calendar nobody loaded yet; load_calendar() replaces it",
+	"reason":"source of the day, or why it was changed afterwards"}');
+CREATE TRIGGER follow_insert AFTER INSERT ON submeter.calendar_day
+	REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION submeter.calendar_day_follow();
+CREATE TRIGGER follow_update AFTER UPDATE ON submeter.calendar_day
+	REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION submeter.calendar_day_follow();
+CREATE TRIGGER follow_delete AFTER DELETE ON submeter.calendar_day
+	REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION submeter.calendar_day_follow();
 
 CREATE TABLE submeter.payment_channel (
 	site_id int NOT NULL REFERENCES submeter.site,
