@@ -54,6 +54,9 @@ SELECT bool_and(submeter.take_deposit(a.site_id, a.account_id, 5, 'cash', 'd' ||
 	count(submeter.set_instalments(a.site_id, a.account_id, 2)) AS plans FROM submeter.account a;
 INSERT INTO submeter.move_out (site_id, account_id, at, meter_ids, state, reason, requested_by, requested_at, finished_at) SELECT site_id, account_id, '2025-01-09', '{}', 'cancelled', 'x', 'x', '2025-01-08', '2025-01-08' FROM submeter.account;
 UPDATE submeter.credit_policy SET emergency_credit = 5, emergency_below = 1000;
+SELECT bool_and(submeter.seal(s.site_id) > 0) AS sealed FROM submeter.site s;
+INSERT INTO submeter.head_recipient (site_id, email, name) SELECT site_id, 'audit@example.org', 'auditor' FROM submeter.site;
+INSERT INTO submeter.head_export (site_id, day, email, seal_no, hash, exported_at) SELECT site_id, '2025-01-02', 'audit@example.org', seal_no, hash, now() FROM submeter.ledger_seal;
 SELECT bool_and(submeter.request_command(m.site_id, m.meter_id, 'open', 'x') > 0) AS commands FROM submeter.meter m;
 SELECT count(submeter.request_read(m.site_id, m.meter_id, 'x')) AS reads FROM submeter.meter m;
 SELECT count(submeter.apply_policy(s.site_id)) AS policies, count(submeter.evaluate_alarms(s.site_id)) AS alarms, bool_and(submeter.ask_approval(s.site_id, 'adjust', '{}', 'x') > 0) AS asked FROM submeter.site s;
@@ -251,6 +254,11 @@ INSERT INTO verb_call VALUES
 	('return_deposit', 'submeter.return_deposit(S, A, 1, ''x'', ''key'')'), ('transfer_balance', 'submeter.transfer_balance(S, A, 2, 1, ''key'')'),
 	('dismiss_proposal', 'submeter.dismiss_proposal(S, 0, ''x'')'), ('balances_at', 'count(*) FROM submeter.balances_at(S, now())'),
 	('reverse_movement', 'submeter.reverse_movement(S, T, ''x'', ''key'')'), ('balance', 'submeter.balance(S, A)'),
+	('seal', 'submeter.seal(S)'), ('ledger_head', 'count(*) FROM submeter.ledger_head(S)'), ('export_head', 'submeter.export_head(S)'),
+	('check_head', 'count(*) FROM submeter.check_head(S, 1, repeat(''0'', 64))'),
+	('load_prices', 'count(*) FROM submeter.load_prices(S, E''name,valid_from,price\nbase,2030-01-01,1'')'),
+	('load_calendar', 'count(*) FROM submeter.load_calendar(S, E''day,day_type\n2040-01-01,holiday'')'),
+	('declare_day', 'submeter.declare_day(S, current_date + 1, ''hot_day'', false)'),
 	('verify_ledger', 'count(*) FROM submeter.verify_ledger(S)'), ('request_command', 'submeter.request_command(S, M, ''close'', ''x'')'),
 	('cancel_command', 'submeter.cancel_command(S, C, ''x'')'), ('confirm_command', 'submeter.confirm_command(S, C)'), ('tick_decision', 'submeter.tick_decision(S, D)'), ('set_lockout', 'submeter.set_lockout(S, M, ''x'')'),
 	('clear_lockout', 'submeter.clear_lockout(S, M, ''x'')'), ('clear_cause', 'submeter.clear_cause(S, M, ''operator'', ''x'')'),

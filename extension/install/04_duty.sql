@@ -13,6 +13,7 @@ COMMENT ON COLUMN submeter.duty.ordinal IS 'order in run_duties()';
 COMMENT ON COLUMN submeter.duty.description IS 'what it does';
 
 INSERT INTO submeter.duty (duty, every, ordinal, description) VALUES
+	('calendar', '1 hour', 0, 'public holidays of this year and the next'),
 	('partitions', '1 hour', 1, 'partitions of reading for the coming months'),
 	('settle', '500 ms', 2, 'readings to usage and charge'),
 	('post', '1 minute', 3, 'charges into the ledger, once a local day'),
@@ -21,7 +22,8 @@ INSERT INTO submeter.duty (duty, every, ordinal, description) VALUES
 	('policy', '2 s', 6, 'balances to decisions, notices and commands'),
 	('notices', '1 s', 7, 'delivery of notices'),
 	('moves', '5 s', 21, 'move-outs whose time and final readings have come, breakers of vacant units'),
-	('instalments', '10 minutes', 22, 'monthly instalments of debt');
+	('instalments', '10 minutes', 22, 'monthly instalments of debt'),
+	('seal', '5 minutes', 90, 'seals of the ledger, and its head for those who keep it');
 
 CREATE FUNCTION submeter.post_duty(site_id int, as_of timestamptz) RETURNS bigint
 LANGUAGE plpgsql
@@ -63,6 +65,8 @@ BEGIN
 		WHEN 'moves' THEN outcome := submeter.run_moves(run_duty.site_id, run_duty.as_of);
 		WHEN 'instalments' THEN outcome := submeter.collect_instalments(run_duty.site_id, run_duty.as_of);
 		WHEN 'notices' THEN outcome := submeter.deliver_notices(run_duty.site_id, run_duty.as_of);
+		WHEN 'seal' THEN outcome := submeter.seal_duty(run_duty.site_id, run_duty.as_of);
+		WHEN 'calendar' THEN outcome := submeter.extend_calendar(run_duty.site_id, run_duty.as_of);
 		ELSE
 			RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('there is no duty %s', run_duty.duty),
 				HINT = 'SELECT duty FROM submeter.duty lists them.';

@@ -38,9 +38,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF to_regprocedure('submeter.hold_posting(int)') IS NOT NULL THEN
-		PERFORM submeter.hold_posting(next_movement.site_id);
-	END IF;
+	PERFORM submeter.hold_posting(next_movement.site_id);
 	RETURN nextval('submeter.transfer_id_seq');
 END
 $$;

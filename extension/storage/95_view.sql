@@ -180,7 +180,13 @@ FROM submeter.gateway g WHERE g.enabled
 UNION ALL
 SELECT 'notices', n.site_id, false, count(*) || ' waiting or failed, the oldest since ' || min(n.created_at)::text
 FROM submeter.notice n WHERE n.state = 'failed' OR n.state = 'queued' AND n.next_try_at < now() - interval '10 minutes'
-GROUP BY n.site_id;
+GROUP BY n.site_id
+UNION ALL
+SELECT 'head of the ledger', r.site_id, s.seal_no IS NULL OR coalesce(e.seal_no = s.seal_no OR e.exported_at > now() - interval '2 days', false),
+	'for ' || r.email || coalesce(': seal ' || e.seal_no || ' at ' || e.exported_at::text, ': not sent yet')
+FROM submeter.head_recipient r
+LEFT JOIN LATERAL (SELECT x.seal_no FROM submeter.ledger_seal x WHERE x.site_id = r.site_id ORDER BY x.seal_no DESC LIMIT 1) s ON true
+LEFT JOIN LATERAL (SELECT x.seal_no, x.exported_at FROM submeter.head_export x WHERE x.site_id = r.site_id AND x.email = r.email ORDER BY x.day DESC LIMIT 1) e ON true;
 SELECT submeter.describe('health', 'Is everything running? One row per part, for the administrator.', '{"part":"what","ok":"whether it is well","detail":"in words"}');
 
 GRANT SELECT ON submeter.account_balance, submeter.charge_statement, submeter.recharge_statement, submeter.bill_statement, submeter.bill_line_statement
