@@ -224,46 +224,72 @@ LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'submeter_refold';
 COMMENT ON FUNCTION submeter.refold(int, bigint, timestamptz) IS
 'Finds the suspects of a meter from a time on again, because a verdict or a late reading changed what the later ones are compared with; marks the meter for settlement.';
 
-CREATE FUNCTION submeter.judge_reading(site_id int, meter_id bigint, ts timestamptz, verdict text, reason text,
-	energy_wh bigint DEFAULT NULL) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION submeter.check_verdict(site_id int, meter_id bigint, ts timestamptz, verdict text, reason text, energy_wh bigint) RETURNS void
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	judged bigint;
 BEGIN
-	PERFORM submeter.authorize('judge_reading', judge_reading.site_id);
-	PERFORM submeter.require_text('reason', judge_reading.reason);
-	IF judge_reading.verdict IS NULL OR judge_reading.verdict NOT IN ('accept', 'withdraw', 'replace')
-		OR (judge_reading.verdict = 'replace') <> (judge_reading.energy_wh IS NOT NULL) OR judge_reading.energy_wh < 0
+	PERFORM submeter.require_text('reason', check_verdict.reason);
+	IF check_verdict.verdict IS NULL OR check_verdict.verdict NOT IN ('accept', 'withdraw', 'replace')
+		OR (check_verdict.verdict = 'replace') <> (check_verdict.energy_wh IS NOT NULL) OR check_verdict.energy_wh < 0
 	THEN
-		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s is not a verdict on a reading', coalesce(judge_reading.verdict, 'NULL')),
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s is not a verdict on a reading', coalesce(check_verdict.verdict, 'NULL')),
 			HINT = 'Use accept, withdraw, or replace with the right register in energy_wh.';
 	END IF;
-	IF NOT EXISTS (SELECT FROM submeter.reading r WHERE r.site_id = judge_reading.site_id
-		AND r.meter_id = judge_reading.meter_id AND r.ts = judge_reading.ts)
+	IF NOT EXISTS (SELECT FROM submeter.reading r WHERE r.site_id = check_verdict.site_id
+		AND r.meter_id = check_verdict.meter_id AND r.ts = check_verdict.ts)
 	THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002',
-			MESSAGE = format('meter %s has no reading at %s', coalesce(judge_reading.meter_id::text, 'NULL'), coalesce(judge_reading.ts::text, 'NULL')),
+			MESSAGE = format('meter %s has no reading at %s', coalesce(check_verdict.meter_id::text, 'NULL'), coalesce(check_verdict.ts::text, 'NULL')),
 			HINT = 'SELECT ts, rule FROM submeter.reading_suspect lists the readings to judge.';
 	END IF;
 	-- One absurd register would make an amount nothing can hold, and stop the settlement of the whole site.
-	IF judge_reading.verdict <> 'withdraw' AND coalesce(judge_reading.energy_wh, (SELECT r.energy_wh FROM submeter.reading r
-		WHERE r.site_id = judge_reading.site_id AND r.meter_id = judge_reading.meter_id AND r.ts = judge_reading.ts)) >= 100000000000000
+	IF check_verdict.verdict <> 'withdraw' AND coalesce(check_verdict.energy_wh, (SELECT r.energy_wh FROM submeter.reading r
+		WHERE r.site_id = check_verdict.site_id AND r.meter_id = check_verdict.meter_id AND r.ts = check_verdict.ts)) >= 100000000000000
 	THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'no meter counts that far',
 			DETAIL = 'A register that counts is below 10^14 Wh (100 TWh).', HINT = 'Registers are in Wh, before the multiplier.';
 	END IF;
-	PERFORM submeter.require_approval('judge_reading', judge_reading.site_id,
-		jsonb_build_object('meter_id', judge_reading.meter_id, 'ts', judge_reading.ts, 'verdict', judge_reading.verdict));
+END
+$$;
+COMMENT ON FUNCTION submeter.check_verdict(int, bigint, timestamptz, text, text, bigint) IS
+'Refuses a verdict that is none or has a register no meter reaches (22023), and one on a reading that does not exist (P0002).';
+
+CREATE FUNCTION submeter.write_verdict(site_id int, meter_id bigint, ts timestamptz, verdict text, reason text, energy_wh bigint) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	judged bigint;
+BEGIN
 	INSERT INTO submeter.reading_verdict (site_id, meter_id, ts, verdict, energy_wh, reason, by)
-	VALUES (judge_reading.site_id, judge_reading.meter_id, judge_reading.ts, judge_reading.verdict, judge_reading.energy_wh,
-		judge_reading.reason, (submeter.me()).login)
+	VALUES (write_verdict.site_id, write_verdict.meter_id, write_verdict.ts, write_verdict.verdict, write_verdict.energy_wh,
+		write_verdict.reason, (submeter.me()).login)
 	RETURNING verdict_id INTO judged;
 	UPDATE submeter.reading_suspect s SET state = 'judged', settled_at = clock_timestamp()
-	WHERE s.site_id = judge_reading.site_id AND s.meter_id = judge_reading.meter_id AND s.ts = judge_reading.ts;
-	PERFORM submeter.refold(judge_reading.site_id, judge_reading.meter_id, judge_reading.ts);
+	WHERE s.site_id = write_verdict.site_id AND s.meter_id = write_verdict.meter_id AND s.ts = write_verdict.ts;
+	PERFORM submeter.refold(write_verdict.site_id, write_verdict.meter_id, write_verdict.ts);
 	RETURN judged;
+END
+$$;
+COMMENT ON FUNCTION submeter.write_verdict(int, bigint, timestamptz, text, text, bigint) IS
+'Records a checked verdict; what follows from it is found again and marked for settlement.';
+
+CREATE FUNCTION submeter.judge_reading(site_id int, meter_id bigint, ts timestamptz, verdict text, reason text,
+	energy_wh bigint DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $$
+BEGIN
+	PERFORM submeter.authorize('judge_reading', judge_reading.site_id);
+	PERFORM submeter.check_verdict(judge_reading.site_id, judge_reading.meter_id, judge_reading.ts, judge_reading.verdict, judge_reading.reason,
+		judge_reading.energy_wh);
+	PERFORM submeter.require_approval('judge_reading', judge_reading.site_id,
+		jsonb_build_object('meter_id', judge_reading.meter_id, 'ts', judge_reading.ts, 'verdict', judge_reading.verdict));
+	RETURN submeter.write_verdict(judge_reading.site_id, judge_reading.meter_id, judge_reading.ts, judge_reading.verdict, judge_reading.reason,
+		judge_reading.energy_wh);
 END
 $$;
 COMMENT ON FUNCTION submeter.judge_reading(int, bigint, timestamptz, text, text, bigint) IS

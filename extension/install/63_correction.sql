@@ -1,0 +1,435 @@
+-- Room: correction. What was believed was wrong: setups, supplies, tariffs, prices, readings. Each verb has a dry run, which is
+-- the real thing rolled back, so it cannot say anything else than what would happen.
+-- Lock order: duty_state (settle), then meters, then ledger accounts of tenants.
+
+CREATE FUNCTION submeter.run_correction(site_id int, kind text, change jsonb, reason text, dry_run boolean, instalments int, as_of timestamptz)
+RETURNS TABLE (account_id bigint, account text, tenant text, state text, cycle_start timestamptz, old numeric, new numeric, difference numeric)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $$
+DECLARE
+	accounts bigint[];
+	tariffs bigint[];
+	cycles timestamptz[];
+	amounts numeric[];
+	report jsonb;
+BEGIN
+	IF run_correction.instalments <= 0 THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('a debit is not paid in %s instalments', run_correction.instalments),
+			HINT = 'Pass the number of months, or leave it out: then a share of each recharge pays it.';
+	END IF;
+	-- What is new but has nothing to do with the correction is settled first.
+	PERFORM submeter.settle_now(run_correction.site_id, run_correction.as_of);
+	SELECT array_agg(c.account_id), array_agg(c.tariff_id), array_agg(c.cycle_start), array_agg(c.rounded)
+	INTO accounts, tariffs, cycles, amounts
+	FROM submeter.charge c WHERE c.site_id = run_correction.site_id;
+	BEGIN
+		PERFORM submeter.apply_change(run_correction.site_id, run_correction.kind, run_correction.change, run_correction.reason);
+		PERFORM submeter.settle_now(run_correction.site_id, run_correction.as_of);
+		SELECT coalesce(jsonb_agg(d), '[]') INTO report
+		FROM (
+			SELECT coalesce(b.account_id, c.account_id) AS account_id, coalesce(b.cycle_start, c.cycle_start) AS cycle_start,
+				coalesce(sum(b.rounded), 0) AS old, coalesce(sum(c.rounded), 0) AS new
+			FROM unnest(accounts, tariffs, cycles, amounts) b(account_id, tariff_id, cycle_start, rounded)
+			FULL JOIN (SELECT x.* FROM submeter.charge x WHERE x.site_id = run_correction.site_id) c
+				ON c.account_id = b.account_id AND c.tariff_id = b.tariff_id AND c.cycle_start = b.cycle_start
+			GROUP BY 1, 2
+			HAVING coalesce(sum(b.rounded), 0) <> coalesce(sum(c.rounded), 0)) d;
+		IF run_correction.dry_run THEN
+			RAISE EXCEPTION USING ERRCODE = 'SMDRY', MESSAGE = 'dry run';
+		END IF;
+		PERFORM submeter.book_correction(run_correction.site_id, run_correction.kind, run_correction.change, run_correction.reason, report,
+			run_correction.instalments, run_correction.as_of);
+	EXCEPTION WHEN SQLSTATE 'SMDRY' THEN
+		-- Nothing of it has happened; what it came to is known all the same.
+		NULL;
+	END;
+	RETURN QUERY
+	SELECT r.account_id, a.code, t.name, a.state, r.cycle_start, r.old, r.new, r.new - r.old
+	FROM jsonb_to_recordset(report) r(account_id bigint, cycle_start timestamptz, old numeric, new numeric)
+	JOIN submeter.account a ON a.site_id = run_correction.site_id AND a.account_id = r.account_id
+	JOIN submeter.tenant t ON t.site_id = a.site_id AND t.tenant_id = a.tenant_id
+	ORDER BY r.account_id, r.cycle_start;
+END
+$$;
+COMMENT ON FUNCTION submeter.run_correction(int, text, jsonb, text, boolean, int, timestamptz) IS
+'Makes a change, settles, and returns what every account owed before and owes now, per cycle, closed accounts included; a dry run then takes all of it back.';
+
+CREATE FUNCTION submeter.apply_change(site_id int, kind text, change jsonb, reason text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	CASE apply_change.kind
+		WHEN 'setup' THEN PERFORM submeter.change_setup(apply_change.site_id, apply_change.change, apply_change.reason);
+		WHEN 'supply' THEN PERFORM submeter.swap_supplies(apply_change.site_id, (apply_change.change ->> 'meter_id')::bigint,
+			(apply_change.change ->> 'other_meter_id')::bigint, (apply_change.change ->> 'since')::timestamptz);
+		WHEN 'tariff' THEN
+			INSERT INTO submeter.tariff_version (site_id, tariff_id, valid_from, definition, revision, reason, entered_by)
+			SELECT apply_change.site_id, (apply_change.change ->> 'tariff_id')::bigint, (apply_change.change ->> 'valid_from')::timestamptz,
+				apply_change.change -> 'definition', coalesce(max(v.revision) + 1, 0), apply_change.reason, (submeter.me()).login
+			FROM submeter.tariff_version v
+			WHERE v.site_id = apply_change.site_id AND v.tariff_id = (apply_change.change ->> 'tariff_id')::bigint
+				AND v.valid_from = (apply_change.change ->> 'valid_from')::timestamptz;
+		WHEN 'price' THEN
+			INSERT INTO submeter.price_item (site_id, name, valid_from, revision, price, reason, entered_by)
+			SELECT apply_change.site_id, apply_change.change ->> 'name', (apply_change.change ->> 'valid_from')::timestamptz,
+				coalesce(max(p.revision) + 1, 0), (apply_change.change ->> 'price')::numeric, apply_change.reason, (submeter.me()).login
+			FROM submeter.price_item p
+			WHERE p.site_id = apply_change.site_id AND p.name = apply_change.change ->> 'name'
+				AND p.valid_from = (apply_change.change ->> 'valid_from')::timestamptz;
+		WHEN 'verdict' THEN PERFORM submeter.write_verdict(apply_change.site_id, (apply_change.change ->> 'meter_id')::bigint,
+			(apply_change.change ->> 'ts')::timestamptz, apply_change.change ->> 'verdict', apply_change.reason, (apply_change.change ->> 'energy_wh')::bigint);
+	END CASE;
+END
+$$;
+COMMENT ON FUNCTION submeter.apply_change(int, text, jsonb, text) IS 'Writes the fact a correction is about, as a new row beside the old one where rows are kept.';
+
+CREATE FUNCTION submeter.book_correction(site_id int, kind text, change jsonb, reason text, report jsonb, instalments int, as_of timestamptz) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	item record;
+	owed numeric;
+BEGIN
+	INSERT INTO submeter.correction (site_id, kind, change, reason, by, accounts, debited, credited)
+	SELECT book_correction.site_id, book_correction.kind, book_correction.change, book_correction.reason, (submeter.me()).login, count(*),
+		coalesce(sum(n.difference) FILTER (WHERE n.difference > 0), 0), coalesce(-sum(n.difference) FILTER (WHERE n.difference < 0), 0)
+	FROM (
+		SELECT r.account_id, sum(r.new - r.old) AS difference
+		FROM jsonb_to_recordset(book_correction.report) r(account_id bigint, old numeric, new numeric)
+		GROUP BY r.account_id) n;
+	-- Locks in the order of the ledger. A postpaid account is never cut, so there is nothing to put aside.
+	FOR item IN
+		SELECT r.account_id, sum(r.new - r.old) AS difference
+		FROM jsonb_to_recordset(book_correction.report) r(account_id bigint, old numeric, new numeric)
+		JOIN submeter.account a ON a.site_id = book_correction.site_id AND a.account_id = r.account_id AND a.state = 'open' AND a.mode = 'prepaid'
+		JOIN submeter.ledger_account l ON l.site_id = a.site_id AND l.account_id = a.account_id AND l.kind = 'tenant'
+		GROUP BY r.account_id, l.ledger_account_id
+		HAVING sum(r.new - r.old) <> 0
+		ORDER BY l.ledger_account_id
+	LOOP
+		PERFORM submeter.lock_account(book_correction.site_id, item.account_id);
+		owed := submeter.side_total(book_correction.site_id, item.account_id, 'debt');
+		IF item.difference > 0 THEN
+			PERFORM submeter.defer_debit(book_correction.site_id, item.account_id, item.difference, book_correction.reason, book_correction.as_of);
+			IF book_correction.instalments IS NOT NULL THEN
+				INSERT INTO submeter.debt_plan AS p (site_id, account_id, monthly_amount, set_by)
+				VALUES (book_correction.site_id, item.account_id,
+					ceil((owed + item.difference) * 100 / book_correction.instalments) / 100, (submeter.me()).login)
+				ON CONFLICT ON CONSTRAINT debt_plan_pkey DO UPDATE
+				SET monthly_amount = EXCLUDED.monthly_amount, set_by = EXCLUDED.set_by, set_at = clock_timestamp();
+			END IF;
+		ELSIF owed > 0 THEN
+			-- A credit takes back what an earlier correction put aside, before it is balance.
+			PERFORM submeter.move_aside(book_correction.site_id, item.account_id, 'debt', -least(owed, -item.difference), 'debt:%',
+				book_correction.as_of, book_correction.reason);
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION submeter.book_correction(int, text, jsonb, text, jsonb, int, timestamptz) IS
+'What a correction comes to, in the books: closed cycles get adjustments, a net debit of a prepaid account becomes debt at once (the balance does not fall, nobody is cut for it), a net credit first pays debt.';
+
+CREATE FUNCTION submeter.require_past(at timestamptz, as_of timestamptz, what text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF require_past.at IS NULL OR require_past.at > require_past.as_of OR NOT isfinite(require_past.as_of) THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('a correction is about the past: %s is %s', require_past.what, coalesce(require_past.at::text, 'NULL')),
+			HINT = 'What is to hold from a later time on is entered as a new row of its own.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION submeter.require_past(timestamptz, timestamptz, text) IS 'Refuses (22023) a correction from NULL or from a time to come.';
+
+-- Setups.
+
+CREATE FUNCTION submeter.setup_at(site_id int, meter_id bigint, at timestamptz) RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT to_jsonb(e) FROM submeter.meter_setup e
+	WHERE e.site_id = setup_at.site_id AND e.meter_id = setup_at.meter_id AND e.valid_from <= setup_at.at
+	ORDER BY e.valid_from DESC, e.entered_at DESC LIMIT 1
+$$;
+COMMENT ON FUNCTION submeter.setup_at(int, bigint, timestamptz) IS 'The setup of a meter in force at a time, as an object; NULL when there is none.';
+
+CREATE FUNCTION submeter.change_setup(site_id int, change jsonb, reason text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	meter bigint := (change_setup.change ->> 'meter_id')::bigint;
+	since timestamptz := (change_setup.change ->> 'valid_from')::timestamptz;
+	suspect timestamptz;
+BEGIN
+	INSERT INTO submeter.meter_setup (site_id, meter_id, valid_from, multiplier, register_modulus_wh, rated_current_a, rated_voltage_v, phases,
+		parent_meter_id, unit_id, gap_after, gap_shape, entered_by, reason)
+	SELECT change_setup.site_id, meter, since, coalesce(e.multiplier, 1), e.register_modulus_wh, e.rated_current_a, coalesce(e.rated_voltage_v, 220),
+		coalesce(e.phases, 1), e.parent_meter_id, e.unit_id, coalesce(e.gap_after, '2 hours'), coalesce(e.gap_shape, 'time'), (submeter.me()).login,
+		change_setup.reason
+	FROM jsonb_populate_record(NULL::submeter.meter_setup,
+		coalesce(submeter.setup_at(change_setup.site_id, meter, since), '{}') || (change_setup.change - '{meter_id,valid_from}'::text[])) e;
+	-- Which readings can be right follows from the ratings.
+	IF change_setup.change ?| '{register_modulus_wh,rated_current_a}' THEN
+		FOR suspect IN
+			SELECT DISTINCT q.ts FROM submeter.reading_suspect q
+			WHERE q.site_id = change_setup.site_id AND q.meter_id = meter AND q.ts >= since AND q.state <> 'judged' AND q.rule IN ('backwards', 'jump')
+			ORDER BY q.ts
+		LOOP
+			PERFORM submeter.refold(change_setup.site_id, meter, suspect);
+		END LOOP;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION submeter.change_setup(int, jsonb, text) IS
+'A new setup row from valid_from on: what was in force, with the named values changed.';
+
+CREATE FUNCTION submeter.correct_setup(site_id int, meter_id bigint, valid_from timestamptz, reason text, dry_run boolean DEFAULT true,
+	multiplier numeric DEFAULT NULL, register_modulus_wh bigint DEFAULT NULL, rated_current_a numeric DEFAULT NULL, gap_after interval DEFAULT NULL,
+	gap_shape text DEFAULT NULL, instalments int DEFAULT NULL, as_of timestamptz DEFAULT now())
+RETURNS TABLE (account_id bigint, account text, tenant text, state text, cycle_start timestamptz, old numeric, new numeric, difference numeric)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $$
+DECLARE
+	named jsonb := jsonb_strip_nulls(jsonb_build_object('multiplier', correct_setup.multiplier, 'register_modulus_wh', correct_setup.register_modulus_wh,
+		'rated_current_a', correct_setup.rated_current_a, 'gap_after', correct_setup.gap_after, 'gap_shape', correct_setup.gap_shape));
+	change jsonb;
+BEGIN
+	PERFORM submeter.authorize('correct_setup', correct_setup.site_id);
+	PERFORM submeter.require_text('reason', correct_setup.reason);
+	PERFORM submeter.require_past(correct_setup.valid_from, correct_setup.as_of, 'valid_from');
+	IF NOT EXISTS (SELECT FROM submeter.meter m WHERE m.site_id = correct_setup.site_id AND m.meter_id = correct_setup.meter_id) THEN
+		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('site %s has no meter %s', correct_setup.site_id, coalesce(correct_setup.meter_id::text, 'NULL')),
+			HINT = 'SELECT meter_id, code FROM submeter.meter lists the meters.';
+	END IF;
+	IF named = '{}' OR correct_setup.multiplier <= 0 OR correct_setup.multiplier = 'NaN' OR correct_setup.multiplier >= 100000000
+		OR scale(trim_scale(correct_setup.multiplier)) > 4 OR correct_setup.register_modulus_wh <= 0 OR correct_setup.rated_current_a <= 0
+		OR correct_setup.rated_current_a = 'NaN' OR correct_setup.rated_current_a >= 100000000 OR correct_setup.gap_after <= interval '0'
+		OR correct_setup.gap_shape NOT IN ('time', 'week')
+	THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'a setup is not corrected like this',
+			DETAIL = format('Named are %s.', named), HINT = 'Name at least one value, all above zero (gap_shape: time or week); a multiplier has at most 4 decimals.';
+	END IF;
+	change := jsonb_build_object('meter_id', correct_setup.meter_id, 'valid_from', correct_setup.valid_from) || named;
+	IF submeter.setup_at(correct_setup.site_id, correct_setup.meter_id, correct_setup.valid_from) @> named THEN
+		-- It is as it should be already.
+		RETURN;
+	END IF;
+	IF NOT coalesce(correct_setup.dry_run, true) THEN
+		PERFORM submeter.require_approval('correct_setup', correct_setup.site_id, change);
+	END IF;
+	RETURN QUERY SELECT * FROM submeter.run_correction(correct_setup.site_id, 'setup', change, correct_setup.reason, coalesce(correct_setup.dry_run, true),
+		correct_setup.instalments, correct_setup.as_of);
+END
+$$;
+COMMENT ON FUNCTION submeter.correct_setup(int, bigint, timestamptz, text, boolean, numeric, bigint, numeric, interval, text, int, timestamptz) IS
+'A setup was entered wrongly: from valid_from until its next setup the meter has the named values. Returns what each account owed and owes per cycle; dry_run (the default) changes nothing. Net debits of prepaid accounts become debt, paid by instalments months if given. Passes the approval hook with {meter_id, valid_from, values named}, times in UTC. 22023 malformed, P0002 unknown meter.';
+
+-- Supplies.
+
+CREATE FUNCTION submeter.swap_supplies(site_id int, meter_id bigint, other_meter_id bigint, since timestamptz) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	piece submeter.supply;
+	pieces submeter.supply[];
+BEGIN
+	SELECT array_agg(y ORDER BY y.meter_id, y.during) INTO pieces FROM submeter.supply y
+	WHERE y.site_id = swap_supplies.site_id AND y.meter_id IN (swap_supplies.meter_id, swap_supplies.other_meter_id)
+		AND y.during && tstzrange(swap_supplies.since, NULL);
+	-- First all of them make room, then each takes its place at the other meter: a meter feeds one account at a time.
+	FOREACH piece IN ARRAY pieces
+	LOOP
+		IF lower(piece.during) < swap_supplies.since THEN
+			UPDATE submeter.supply y SET during = tstzrange(lower(piece.during), swap_supplies.since), closing_wh = NULL
+			WHERE y.site_id = piece.site_id AND y.supply_id = piece.supply_id;
+		ELSE
+			DELETE FROM submeter.supply y WHERE y.site_id = piece.site_id AND y.supply_id = piece.supply_id;
+		END IF;
+	END LOOP;
+	FOREACH piece IN ARRAY pieces
+	LOOP
+		-- Registers that were read belong to the meter they were read at: they stay readings of that one.
+		INSERT INTO submeter.supply (site_id, supply_id, account_id, meter_id, tariff_id, during, terms, created_by)
+		SELECT piece.site_id,
+			CASE WHEN lower(piece.during) < swap_supplies.since THEN nextval(pg_get_serial_sequence('submeter.supply', 'supply_id')) ELSE piece.supply_id END,
+			piece.account_id, CASE piece.meter_id WHEN swap_supplies.meter_id THEN swap_supplies.other_meter_id ELSE swap_supplies.meter_id END,
+			piece.tariff_id, piece.during * tstzrange(swap_supplies.since, NULL), piece.terms, (submeter.me()).login;
+		UPDATE submeter.move_out o
+		SET meter_ids = ARRAY(SELECT CASE m WHEN swap_supplies.meter_id THEN swap_supplies.other_meter_id WHEN swap_supplies.other_meter_id THEN swap_supplies.meter_id ELSE m END
+			FROM unnest(o.meter_ids) m)
+		WHERE o.site_id = piece.site_id AND o.account_id = piece.account_id AND o.state IN ('planned', 'waiting')
+			AND piece.meter_id = ANY (o.meter_ids) AND o.at = upper(piece.during);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION submeter.swap_supplies(int, bigint, bigint, timestamptz) IS
+'From a time on what one meter was believed to feed is fed by the other, and the other way round; supplies that began before are cut there.';
+
+CREATE FUNCTION submeter.correct_supply(site_id int, meter_id bigint, other_meter_id bigint, since timestamptz, reason text, dry_run boolean DEFAULT true,
+	instalments int DEFAULT NULL, as_of timestamptz DEFAULT now())
+RETURNS TABLE (account_id bigint, account text, tenant text, state text, cycle_start timestamptz, old numeric, new numeric, difference numeric)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $$
+DECLARE
+	pair jsonb;
+BEGIN
+	PERFORM submeter.authorize('correct_supply', correct_supply.site_id);
+	PERFORM submeter.require_text('reason', correct_supply.reason);
+	PERFORM submeter.require_past(correct_supply.since, correct_supply.as_of, 'since');
+	IF correct_supply.meter_id = correct_supply.other_meter_id OR NOT isfinite(correct_supply.since) THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'two different meters are crossed since a date',
+			DETAIL = format('Meters %s and %s, since %s.', correct_supply.meter_id, correct_supply.other_meter_id, correct_supply.since),
+			HINT = 'For example correct_supply(1, meter_id, other_meter_id, ''2026-01-15'', ''wires crossed'').';
+	END IF;
+	PERFORM FROM submeter.duty_state d WHERE d.site_id = correct_supply.site_id AND d.duty = 'settle' FOR NO KEY UPDATE;
+	PERFORM submeter.lock_meter(correct_supply.site_id, m) FROM unnest(ARRAY[correct_supply.meter_id, correct_supply.other_meter_id]) m ORDER BY m;
+	IF NOT EXISTS (SELECT FROM submeter.supply y WHERE y.site_id = correct_supply.site_id
+		AND y.meter_id IN (correct_supply.meter_id, correct_supply.other_meter_id) AND y.during && tstzrange(correct_supply.since, NULL))
+	THEN
+		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('neither meter %s nor meter %s feeds anybody since %s', correct_supply.meter_id,
+				correct_supply.other_meter_id, correct_supply.since), HINT = 'SELECT * FROM submeter.supply shows who is fed by what.';
+	END IF;
+	pair := jsonb_build_object('meter_id', least(correct_supply.meter_id, correct_supply.other_meter_id),
+		'other_meter_id', greatest(correct_supply.meter_id, correct_supply.other_meter_id), 'since', correct_supply.since);
+	-- Swapping twice is not swapping: the same call again finds that it was done.
+	IF (SELECT (c.change, c.reason) = (pair, correct_supply.reason)
+		FROM (SELECT x.change, x.reason FROM submeter.correction x
+			WHERE x.site_id = correct_supply.site_id AND x.kind = 'supply' AND x.change -> 'meter_id' = pair -> 'meter_id'
+				AND x.change -> 'other_meter_id' = pair -> 'other_meter_id'
+			ORDER BY x.correction_id DESC LIMIT 1) c)
+	THEN
+		RETURN;
+	END IF;
+	IF NOT coalesce(correct_supply.dry_run, true) THEN
+		PERFORM submeter.require_approval('correct_supply', correct_supply.site_id, pair);
+	END IF;
+	RETURN QUERY SELECT * FROM submeter.run_correction(correct_supply.site_id, 'supply', pair, correct_supply.reason, coalesce(correct_supply.dry_run, true),
+		correct_supply.instalments, correct_supply.as_of);
+END
+$$;
+COMMENT ON FUNCTION submeter.correct_supply(int, bigint, bigint, timestamptz, text, boolean, int, timestamptz) IS
+'Two meters are crossed since a date: from then on each feeds what the other was believed to feed. Returns what each account owed and owes per cycle; dry_run (the default) changes nothing. The same call again, reason included, changes nothing; with another reason it swaps back. Passes the approval hook with {meter_id, other_meter_id, since}, the lower number first, times in UTC. 22023 malformed, 55000 nobody is fed, P0002 unknown meter.';
+
+-- Tariffs and named prices.
+
+CREATE FUNCTION submeter.correct_tariff(site_id int, code text, definition jsonb, valid_from timestamptz, reason text, dry_run boolean DEFAULT true,
+	instalments int DEFAULT NULL, as_of timestamptz DEFAULT now())
+RETURNS TABLE (account_id bigint, account text, tenant text, state text, cycle_start timestamptz, old numeric, new numeric, difference numeric)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $$
+DECLARE
+	wanted bigint;
+	change jsonb;
+BEGIN
+	PERFORM submeter.authorize('correct_tariff', correct_tariff.site_id);
+	PERFORM submeter.require_text('reason', correct_tariff.reason);
+	PERFORM submeter.require_past(correct_tariff.valid_from, correct_tariff.as_of, 'valid_from');
+	SELECT t.tariff_id INTO wanted FROM submeter.tariff t WHERE t.site_id = correct_tariff.site_id AND t.code = correct_tariff.code;
+	IF wanted IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('site %s has no tariff %s', correct_tariff.site_id, coalesce(correct_tariff.code, 'NULL')),
+			HINT = 'SELECT code FROM submeter.tariff lists the tariffs; create_tariff() makes one.';
+	END IF;
+	IF correct_tariff.definition IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('tariff %s needs a definition', correct_tariff.code),
+			HINT = 'Pass what it should have said from valid_from on.';
+	END IF;
+	PERFORM submeter.check_tariff(correct_tariff.definition);
+	IF correct_tariff.definition = (
+		SELECT v.definition FROM submeter.tariff_version v
+		WHERE v.site_id = correct_tariff.site_id AND v.tariff_id = wanted AND v.valid_from = correct_tariff.valid_from
+		ORDER BY v.revision DESC LIMIT 1)
+	THEN
+		RETURN;
+	END IF;
+	change := jsonb_build_object('tariff_id', wanted, 'definition', correct_tariff.definition, 'valid_from', correct_tariff.valid_from);
+	IF NOT coalesce(correct_tariff.dry_run, true) THEN
+		PERFORM submeter.require_approval('correct_tariff', correct_tariff.site_id, jsonb_build_object('code', correct_tariff.code,
+			'definition', correct_tariff.definition, 'valid_from', correct_tariff.valid_from));
+	END IF;
+	RETURN QUERY SELECT * FROM submeter.run_correction(correct_tariff.site_id, 'tariff', change, correct_tariff.reason, coalesce(correct_tariff.dry_run, true),
+		correct_tariff.instalments, correct_tariff.as_of);
+END
+$$;
+COMMENT ON FUNCTION submeter.correct_tariff(int, text, jsonb, timestamptz, text, boolean, int, timestamptz) IS
+'A tariff should have said something else from a past time until its next version: a new revision of the version from then, or a version in between. Returns what each account owed and owes per cycle, former tenants included; dry_run (the default) changes nothing. Passes the approval hook with {code, definition, valid_from}, times in UTC. 22023 malformed, P0002 unknown tariff.';
+
+CREATE FUNCTION submeter.correct_price(site_id int, name text, price numeric, valid_from timestamptz, reason text, dry_run boolean DEFAULT true,
+	instalments int DEFAULT NULL, as_of timestamptz DEFAULT now())
+RETURNS TABLE (account_id bigint, account text, tenant text, state text, cycle_start timestamptz, old numeric, new numeric, difference numeric)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $$
+DECLARE
+	change jsonb := jsonb_build_object('name', correct_price.name, 'price', correct_price.price, 'valid_from', correct_price.valid_from);
+BEGIN
+	PERFORM submeter.authorize('correct_price', correct_price.site_id);
+	PERFORM submeter.require_text('reason', correct_price.reason);
+	PERFORM submeter.require_past(correct_price.valid_from, correct_price.as_of, 'valid_from');
+	IF NOT EXISTS (SELECT FROM submeter.price_item p WHERE p.site_id = correct_price.site_id AND p.name = correct_price.name) THEN
+		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('site %s has no price %s', correct_price.site_id, coalesce(correct_price.name, 'NULL')),
+			HINT = 'SELECT DISTINCT name FROM submeter.price_item lists the named prices; load_prices() adds some.';
+	END IF;
+	IF correct_price.price IS NULL OR NOT correct_price.price BETWEEN 0 AND 1000000 OR scale(trim_scale(correct_price.price)) > 8
+		OR NOT isfinite(correct_price.valid_from)
+	THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s is not a price', coalesce(correct_price.price::text, 'NULL')),
+			DETAIL = 'A price is from 0 to 1000000 with at most 8 decimals, from a time on.', HINT = 'Pass the price the tariffs should have used.';
+	END IF;
+	IF correct_price.price = (
+		SELECT p.price FROM submeter.price_item p
+		WHERE p.site_id = correct_price.site_id AND p.name = correct_price.name AND p.valid_from = correct_price.valid_from
+		ORDER BY p.revision DESC LIMIT 1)
+	THEN
+		RETURN;
+	END IF;
+	IF NOT coalesce(correct_price.dry_run, true) THEN
+		PERFORM submeter.require_approval('correct_price', correct_price.site_id, jsonb_build_object('name', correct_price.name,
+			'price', correct_price.price, 'valid_from', correct_price.valid_from));
+	END IF;
+	RETURN QUERY SELECT * FROM submeter.run_correction(correct_price.site_id, 'price', change, correct_price.reason, coalesce(correct_price.dry_run, true),
+		correct_price.instalments, correct_price.as_of);
+END
+$$;
+COMMENT ON FUNCTION submeter.correct_price(int, text, numeric, timestamptz, text, boolean, int, timestamptz) IS
+'A named price should have been another one from a past time until its next one, for all tariffs that refer to it. Returns what each account owed and owes per cycle, former tenants included; dry_run (the default) changes nothing. Passes the approval hook with {name, price, valid_from}, times in UTC. 22023 malformed, P0002 unknown name.';
+
+-- Readings.
+
+CREATE FUNCTION submeter.judge_reading(site_id int, meter_id bigint, ts timestamptz, verdict text, reason text, energy_wh bigint, dry_run boolean,
+	instalments int DEFAULT NULL, as_of timestamptz DEFAULT now())
+RETURNS TABLE (account_id bigint, account text, tenant text, state text, cycle_start timestamptz, old numeric, new numeric, difference numeric)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $$
+DECLARE
+	change jsonb := jsonb_build_object('meter_id', judge_reading.meter_id, 'ts', judge_reading.ts, 'verdict', judge_reading.verdict, 'energy_wh', judge_reading.energy_wh);
+BEGIN
+	PERFORM submeter.authorize('judge_reading', judge_reading.site_id);
+	PERFORM submeter.check_verdict(judge_reading.site_id, judge_reading.meter_id, judge_reading.ts, judge_reading.verdict, judge_reading.reason,
+		judge_reading.energy_wh);
+	IF NOT coalesce(judge_reading.dry_run, true) THEN
+		PERFORM submeter.require_approval('judge_reading', judge_reading.site_id,
+			jsonb_build_object('meter_id', judge_reading.meter_id, 'ts', judge_reading.ts, 'verdict', judge_reading.verdict));
+	END IF;
+	RETURN QUERY SELECT * FROM submeter.run_correction(judge_reading.site_id, 'verdict', change, judge_reading.reason, coalesce(judge_reading.dry_run, true),
+		judge_reading.instalments, judge_reading.as_of);
+END
+$$;
+COMMENT ON FUNCTION submeter.judge_reading(int, bigint, timestamptz, text, text, bigint, boolean, int, timestamptz) IS
+'judge_reading() that settles at once and returns what each account owed and owes per cycle; with dry_run true it changes nothing. A net debit of a prepaid account becomes debt, so that it never trips. 22023 bad verdict or register, P0002 no such reading.';
