@@ -53,6 +53,7 @@ SELECT bool_and(submeter.post_charges(s.site_id) > 0) AS posted FROM submeter.si
 SELECT bool_and(submeter.take_deposit(a.site_id, a.account_id, 5, 'cash', 'd' || a.account_id) > 0) AS deposited, bool_and(submeter.defer_debit(a.site_id, a.account_id, 5, 'x', now()) > 0) AS owing,
 	count(submeter.set_instalments(a.site_id, a.account_id, 2)) AS plans FROM submeter.account a;
 INSERT INTO submeter.move_out (site_id, account_id, at, meter_ids, state, reason, requested_by, requested_at, finished_at) SELECT site_id, account_id, '2025-01-09', '{}', 'cancelled', 'x', 'x', '2025-01-08', '2025-01-08' FROM submeter.account;
+INSERT INTO submeter.correction (site_id, kind, change, reason, by, accounts, debited, credited) SELECT site_id, 'setup', '{}', 'x', 'x', 0, 0, 0 FROM submeter.site;
 UPDATE submeter.credit_policy SET emergency_credit = 5, emergency_below = 1000;
 SELECT bool_and(submeter.seal(s.site_id) > 0) AS sealed FROM submeter.site s;
 INSERT INTO submeter.head_recipient (site_id, email, name) SELECT site_id, 'audit@example.org', 'auditor' FROM submeter.site;
@@ -253,6 +254,8 @@ INSERT INTO verb_call VALUES
 	('write_off', 'submeter.write_off(S, A, 1, ''x'', ''key'')'), ('refund', 'submeter.refund(S, A, 1, ''x'', ''key'')'), ('take_deposit', 'submeter.take_deposit(S, A, 5, ''cash'', ''key'')'),
 	('return_deposit', 'submeter.return_deposit(S, A, 1, ''x'', ''key'')'), ('transfer_balance', 'submeter.transfer_balance(S, A, 2, 1, ''key'')'),
 	('dismiss_proposal', 'submeter.dismiss_proposal(S, 0, ''x'')'), ('balances_at', 'count(*) FROM submeter.balances_at(S, now())'),
+	('correct_setup', 'count(*) FROM submeter.correct_setup(S, M, ''2025-01-01'', ''x'', multiplier => 2)'), ('correct_supply', 'count(*) FROM submeter.correct_supply(S, M, 2, ''2025-01-02'', ''x'')'),
+	('correct_tariff', 'count(*) FROM submeter.correct_tariff(S, ''flat'', ''{"energy":[{"price":2}]}'', ''2025-01-02'', ''x'')'), ('correct_price', 'count(*) FROM submeter.correct_price(S, ''none'', 1, ''2025-01-02'', ''x'')'),
 	('reverse_movement', 'submeter.reverse_movement(S, T, ''x'', ''key'')'), ('balance', 'submeter.balance(S, A)'),
 	('seal', 'submeter.seal(S)'), ('ledger_head', 'count(*) FROM submeter.ledger_head(S)'), ('export_head', 'submeter.export_head(S)'),
 	('check_head', 'count(*) FROM submeter.check_head(S, 1, repeat(''0'', 64))'),

@@ -568,6 +568,9 @@ BEGIN
 	END IF;
 	PERFORM submeter.settle_now(leaving.site_id, finish_move_out.as_of);
 	IF leaving.closes THEN
+		IF to_regprocedure('submeter.rate_charges(int,bigint[],bigint[],timestamptz[])') IS NOT NULL THEN
+			PERFORM submeter.close_account_cycles(leaving.site_id, leaving.account_id, leaving.at);
+		END IF;
 		PERFORM submeter.close_account(leaving.site_id, leaving.move_out_id, finish_move_out.as_of);
 	END IF;
 	UPDATE submeter.move_out o SET state = 'done', finished_at = finish_move_out.as_of, estimated = assumed > 0, error = NULL
@@ -681,6 +684,37 @@ $$;
 COMMENT ON FUNCTION submeter.propose(int, bigint, text, numeric, text, text, jsonb) IS
 'Proposes a refund or a debt to a person, once per dedupe_key.';
 
+CREATE FUNCTION submeter.tidy_closed(site_id int, as_of timestamptz) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	item record;
+	available numeric;
+	owed numeric;
+BEGIN
+	FOR item IN
+		SELECT l.account_id FROM submeter.ledger_account l
+		JOIN submeter.account a ON a.site_id = l.site_id AND a.account_id = l.account_id AND a.state = 'closed'
+		LEFT JOIN submeter.ledger_account d ON d.site_id = l.site_id AND d.account_id = l.account_id AND d.kind = 'debt'
+		WHERE l.site_id = tidy_closed.site_id AND l.kind = 'tenant' AND (l.total < 0 OR l.total > 0 AND d.total < 0)
+		ORDER BY l.ledger_account_id
+	LOOP
+		PERFORM submeter.lock_account(tidy_closed.site_id, item.account_id);
+		available := submeter.available_now(tidy_closed.site_id, item.account_id);
+		owed := submeter.side_total(tidy_closed.site_id, item.account_id, 'debt');
+		IF available < 0 THEN
+			PERFORM submeter.defer_debit(tidy_closed.site_id, item.account_id, -available, 'owed after moving out', tidy_closed.as_of);
+		ELSIF least(available, owed) > 0 THEN
+			PERFORM submeter.move_aside(tidy_closed.site_id, item.account_id, 'debt', -least(available, owed), 'debt:%', tidy_closed.as_of,
+				'credit after moving out');
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION submeter.tidy_closed(int, timestamptz) IS
+'What adjustments did to accounts of former tenants: a debit becomes debt of the person, which can be paid at the desk; a credit pays debt first.';
+
 CREATE FUNCTION submeter.run_moves(site_id int, as_of timestamptz) RETURNS int
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -701,6 +735,7 @@ BEGIN
 		PERFORM submeter.release_vacant(run_moves.site_id, item.meter_id, run_moves.as_of);
 		done := done + 1;
 	END LOOP;
+	PERFORM submeter.tidy_closed(run_moves.site_id, run_moves.as_of);
 	IF NOT EXISTS (SELECT FROM submeter.move_out o WHERE o.site_id = run_moves.site_id AND o.state IN ('planned', 'waiting') AND o.at <= run_moves.as_of) THEN
 		RETURN done;
 	END IF;

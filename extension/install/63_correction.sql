@@ -101,6 +101,7 @@ BEGIN
 		SELECT r.account_id, sum(r.new - r.old) AS difference
 		FROM jsonb_to_recordset(book_correction.report) r(account_id bigint, old numeric, new numeric)
 		GROUP BY r.account_id) n;
+	PERFORM submeter.post_adjustments(book_correction.site_id, book_correction.as_of);
 	-- Locks in the order of the ledger. A postpaid account is never cut, so there is nothing to put aside.
 	FOR item IN
 		SELECT r.account_id, sum(r.new - r.old) AS difference
