@@ -549,6 +549,8 @@ submeter_reading_effects(PG_FUNCTION_ARGS)
 		if (n == CHUNK_ROWS)
 		{
 			chunk_apply(rows, n);
+			/* a row read back from disk is the slot's to free, and lies in the context */
+			ExecClearTuple(slot);
 			MemoryContextReset(chunk_context);
 			n = 0;
 		}
