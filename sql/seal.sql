@@ -29,6 +29,12 @@ LANGUAGE sql AS $$
 	SELECT v.problem, coalesce((SELECT n.nth FROM number n WHERE n.transfer_id = v.transfer_id), v.transfer_id), v.expected, v.found FROM submeter.verify_ledger(1) v
 $$;
 
+-- Whoever takes a number of a movement holds the site for posting first.
+SELECT p.proname FROM pg_proc p
+WHERE p.pronamespace = 'submeter'::regnamespace AND p.prosrc LIKE '%nextval(''submeter.transfer_id_seq'')%'
+	AND p.prosrc !~ 'hold_posting.*nextval\(''submeter\.transfer_id_seq' ORDER BY 1;
+SELECT count(*) > 0 AS there_are_some FROM pg_proc p WHERE p.pronamespace = 'submeter'::regnamespace AND p.prosrc LIKE '%nextval(''submeter.transfer_id_seq'')%';
+
 -- 1. Nothing to seal, then something, then nothing again
 
 SELECT submeter.seal(1) AS nothing, (SELECT count(*) FROM submeter.ledger_head(1)) AS heads;

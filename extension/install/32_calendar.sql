@@ -95,80 +95,8 @@ $$;
 COMMENT ON FUNCTION submeter.extend_calendar(int, timestamptz) IS
 'Duty: writes the public holidays of the years a Chinese site needs, up to the next one. Of a year this version does not know only those with a fixed date, marked as assumed until load_calendar() says what the notice says. Returns the days written. What a person wrote stays.';
 
-CREATE FUNCTION submeter.mark_calendar(site_id int, first_day date) RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	from_ts timestamptz := (SELECT mark_calendar.first_day::timestamp AT TIME ZONE s.time_zone FROM submeter.site s WHERE s.site_id = mark_calendar.site_id);
-BEGIN
-	PERFORM submeter.mark_dirty(mark_calendar.site_id, t.meter_id, t.from_ts)
-	FROM (
-		SELECT s.meter_id, greatest(min(lower(s.during)), from_ts) AS from_ts
-		FROM submeter.supply s
-		LEFT JOIN submeter.meter_settled e ON e.site_id = s.site_id AND e.meter_id = s.meter_id
-		WHERE s.site_id = mark_calendar.site_id AND (upper_inf(s.during) OR upper(s.during) > from_ts)
-			-- Days to come are settled when they come. What is past may be in work this moment, settled or not.
-			AND (from_ts <= clock_timestamp() OR e.settled_to > from_ts)
-			AND s.tariff_id IN (
-				SELECT v.tariff_id FROM submeter.tariff_version v
-				WHERE v.site_id = mark_calendar.site_id
-					AND jsonb_path_exists(v.definition, '$.periods[*].windows[*] ? (exists (@.days) || exists (@.flag))'))
-		GROUP BY s.meter_id
-		ORDER BY s.meter_id) t;
-END
-$$;
-COMMENT ON FUNCTION submeter.mark_calendar(int, date) IS
-'Marks for settlement from a local day on what is metered under tariffs whose windows look at the kind of day.';
-
-CREATE FUNCTION submeter.calendar_day_follow() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	-- authorize: runs inside a statement that row-level security already let through.
-	changed record;
-BEGIN
-	-- What prices see of a day is its type and its flags; a row that says what the weekday says changes nothing.
-	IF TG_OP = 'INSERT' THEN
-		FOR changed IN
-			SELECT n.site_id, min(n.day) AS day FROM new_rows n
-			WHERE n.day_type <> submeter.weekday_type(n.day) OR n.flags <> '{}'
-			GROUP BY n.site_id
-		LOOP
-			PERFORM submeter.mark_calendar(changed.site_id, changed.day);
-		END LOOP;
-	ELSIF TG_OP = 'DELETE' THEN
-		FOR changed IN
-			SELECT o.site_id, min(o.day) AS day FROM old_rows o
-			WHERE o.day_type <> submeter.weekday_type(o.day) OR o.flags <> '{}'
-			GROUP BY o.site_id
-		LOOP
-			PERFORM submeter.mark_calendar(changed.site_id, changed.day);
-		END LOOP;
-	ELSE
-		FOR changed IN
-			SELECT x.site_id, min(x.day) AS day FROM (
-				SELECT o.site_id, o.day, coalesce(o.day_type, submeter.weekday_type(o.day)) AS day_type, ARRAY(SELECT f FROM unnest(o.flags) f ORDER BY f) AS flags FROM old_rows o
-				EXCEPT
-				SELECT n.site_id, n.day, coalesce(n.day_type, submeter.weekday_type(n.day)), ARRAY(SELECT f FROM unnest(n.flags) f ORDER BY f) FROM new_rows n
-				UNION ALL (
-				SELECT n.site_id, n.day, coalesce(n.day_type, submeter.weekday_type(n.day)), ARRAY(SELECT f FROM unnest(n.flags) f ORDER BY f) FROM new_rows n
-				EXCEPT
-				SELECT o.site_id, o.day, coalesce(o.day_type, submeter.weekday_type(o.day)), ARRAY(SELECT f FROM unnest(o.flags) f ORDER BY f) FROM old_rows o)) x
-			GROUP BY x.site_id
-		LOOP
-			PERFORM submeter.mark_calendar(changed.site_id, changed.day);
-		END LOOP;
-	END IF;
-	RETURN NULL;
-END
-$$;
-COMMENT ON FUNCTION submeter.calendar_day_follow() IS
-'Marks what is to be settled again when the type or the flags of a day change.';
-
 CREATE FUNCTION submeter.calendar_lines(site_id int, csv text, reason text, today date)
-RETURNS TABLE (line int, day date, day_type text, flags text[], closed boolean, name text, said text, known boolean, changed boolean)
+RETURNS TABLE (line int, day date, day_type text, flags text[], closed boolean, name text, said text, known boolean, assumed boolean, changed boolean)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -196,7 +124,8 @@ BEGIN
 			WHEN lower(item.record ->> 'closed') IN ('true', 'yes', '1') THEN true
 			WHEN coalesce(lower(item.record ->> 'closed'), 'no') IN ('false', 'no', '0') THEN false END;
 		said := coalesce(item.record ->> 'reason', nullif(btrim(calendar_lines.reason), ''));
-		changed := NOT known OR (day_type, flags, closed, name, false) IS DISTINCT FROM (stored.day_type, stored.flags, stored.closed, stored.name, stored.assumed);
+		assumed := coalesce(stored.assumed, false) AND NOT item.record ? 'day_type';
+		changed := NOT known OR (day_type, flags, closed, name, assumed) IS DISTINCT FROM (stored.day_type, stored.flags, stored.closed, stored.name, stored.assumed);
 		fault := CASE
 			WHEN day IS NULL OR extract(year FROM day) NOT BETWEEN 1990 AND 2200 THEN format('%s is not a day', coalesce('"' || (item.record ->> 'day') || '"', 'nothing'))
 			WHEN day_type NOT IN ('workday', 'weekend', 'holiday') THEN format('"%s" is not workday, weekend or holiday', day_type)
@@ -239,13 +168,13 @@ BEGIN
 	lines := (SELECT jsonb_agg(to_jsonb(l) ORDER BY l.line) FROM submeter.calendar_lines(load_calendar.site_id, load_calendar.csv, load_calendar.reason, today) l);
 	IF NOT coalesce(load_calendar.dry_run, true) AND jsonb_path_exists(lines, '$[*] ? (@.changed == true)') THEN
 		PERFORM submeter.require_approval('load_calendar', load_calendar.site_id, jsonb_build_object('csv', load_calendar.csv, 'reason', load_calendar.reason));
-		INSERT INTO submeter.calendar_day AS c (site_id, day, day_type, flags, closed, name, reason)
-		SELECT load_calendar.site_id, l.day, l.day_type, l.flags, l.closed, l.name, l.said
-		FROM jsonb_to_recordset(lines) l(day date, day_type text, flags text[], closed boolean, name text, said text, changed boolean)
+		INSERT INTO submeter.calendar_day AS c (site_id, day, day_type, flags, closed, name, assumed, reason)
+		SELECT load_calendar.site_id, l.day, l.day_type, l.flags, l.closed, l.name, l.assumed, l.said
+		FROM jsonb_to_recordset(lines) l(day date, day_type text, flags text[], closed boolean, name text, assumed boolean, said text, changed boolean)
 		WHERE l.changed
 		ORDER BY l.day
 		ON CONFLICT ON CONSTRAINT calendar_day_pkey DO UPDATE
-		SET day_type = EXCLUDED.day_type, flags = EXCLUDED.flags, closed = EXCLUDED.closed, name = EXCLUDED.name, assumed = false,
+		SET day_type = EXCLUDED.day_type, flags = EXCLUDED.flags, closed = EXCLUDED.closed, name = EXCLUDED.name, assumed = EXCLUDED.assumed,
 			reason = coalesce(EXCLUDED.reason, c.reason);
 	END IF;
 	RETURN QUERY

@@ -247,6 +247,7 @@ DECLARE
 	login name := (submeter.me()).login;
 	posted int;
 BEGIN
+	PERFORM submeter.hold_posting(post_adjustments.site_id);
 	PERFORM FROM submeter.duty_state d WHERE d.site_id = post_adjustments.site_id AND d.duty = 'settle' FOR NO KEY UPDATE;
 	PERFORM submeter.close_latecomers(post_adjustments.site_id);
 	WITH due AS MATERIALIZED (

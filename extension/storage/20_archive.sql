@@ -255,12 +255,6 @@ SELECT submeter.describe('calendar_day', 'Days that differ from the plain week: 
 	"day":"local day","day_type":"workday, weekend or holiday; NULL: as the weekday says","flags":"such as hot_day",
 	"closed":"closure day: nobody can pay, so nobody is cut","assumed":"holiday of a year whose calendar nobody loaded yet; load_calendar() replaces it",
 	"reason":"source of the day, or why it was changed afterwards"}');
-CREATE TRIGGER follow_insert AFTER INSERT ON submeter.calendar_day
-	REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION submeter.calendar_day_follow();
-CREATE TRIGGER follow_update AFTER UPDATE ON submeter.calendar_day
-	REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION submeter.calendar_day_follow();
-CREATE TRIGGER follow_delete AFTER DELETE ON submeter.calendar_day
-	REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION submeter.calendar_day_follow();
 
 CREATE TABLE submeter.payment_channel (
 	site_id int NOT NULL REFERENCES submeter.site,
