@@ -45,6 +45,13 @@ SELECT m.site_id, sum(submeter.ingest(m.site_id, ARRAY[jsonb_populate_record(NUL
 FROM submeter.meter m, unnest('{1000,2000,3000,900000,4000}'::int[]) WITH ORDINALITY r(wh, n) GROUP BY 1 ORDER BY 1;
 SELECT submeter.judge_reading(m.site_id, m.meter_id, '2025-01-01 02:00+08', 'accept', 'x') > 0 AS judged FROM submeter.meter m;
 SELECT submeter.settle() > 0 AS settled;
+-- A grid bill, a pool shared out, bounds of resale.
+SELECT count(submeter.enter_grid_bill(s.site_id, '2025-01-01 00:00+08', 5000, 4000, 'G-1')) AS grid_bills FROM submeter.site s;
+INSERT INTO submeter.share_pool (site_id, code, name, method, source, fixed_amount) SELECT site_id, 'lift', 'Lift', 'equal', 'amount', 10 FROM submeter.site;
+INSERT INTO submeter.share_member (site_id, pool_id, account_id) SELECT p.site_id, p.pool_id, a.account_id FROM submeter.share_pool p JOIN submeter.account a USING (site_id);
+SELECT sum(r.difference) AS shared FROM submeter.site s, submeter.run_share(s.site_id, 'lift', '2025-01-01 00:00+08', false) r;
+INSERT INTO submeter.resale_cap (site_id, valid_from, ceiling, source) SELECT site_id, '2025-01-01 00:00+08', 0.01, 'x' FROM submeter.site;
+SELECT sum(submeter.propose_refunds(s.site_id, '2025-01-01 00:00+08')) AS proposals FROM submeter.site s;
 -- The second hour of the first meter is to be settled again, and an account lost a supply for a moment.
 SELECT submeter.judge_reading(m.site_id, m.meter_id, '2025-01-01 02:00+08', 'accept', 'y') > 0 AS judged FROM submeter.meter m;
 UPDATE submeter.supply SET terms = '{"a":1}';
@@ -270,16 +277,21 @@ INSERT INTO verb_call VALUES
 	('acknowledge_alarm', 'submeter.acknowledge_alarm(S, L)'), ('ask_approval', 'submeter.ask_approval(S, ''adjust'', ''{}'', ''x'')'),
 	('decide_approval', 'submeter.decide_approval(S, P, false)'), ('run_duties', 'submeter.run_duties(''2025-01-01'')'),
 	('create_partitions', 'submeter.create_partitions(''2025-01-01'', ''2025-02-01'')'), ('create_storage', 'submeter.create_storage()'), ('adopt', 'submeter.adopt(''x'')'),
+	('enter_grid_bill', 'submeter.enter_grid_bill(S, ''2025-02-01 00:00+08'', 5, 4, ''G-2'')'),
+	('run_share', 'count(*) FROM submeter.run_share(S, ''lift'', ''2025-01-01 00:00+08'')'), ('reverse_share', 'submeter.reverse_share(S, ''lift'', ''2025-01-01 00:00+08'', ''x'')'),
+	('share_slip', 'count(*) FROM submeter.share_slip(S, ''lift'', ''2025-01-01 00:00+08'', A)'), ('resale_check', 'count(*) FROM submeter.resale_check(S, ''2025-01-01 00:00+08'')'),
+	('propose_refunds', 'submeter.propose_refunds(S, ''2025-01-01 00:00+08'')'), ('accept_proposal', 'submeter.accept_proposal(S, R, ''x'')'),
 	('poller_meters', 'count(*) FROM submeter.poller_meters()'), ('claim_commands', 'count(*) FROM submeter.claim_commands(''p'', 9)'), ('claim_reads', 'count(*) FROM submeter.claim_reads(''p'')');
 CREATE FUNCTION pg_temp.fill(call text, site int) RETURNS text
 LANGUAGE sql
 AS $$
-	SELECT regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(call,
+	SELECT regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(call,
 		'\(S\M', '(' || site), ', [AM]\M', ', ' || CASE site WHEN 1 THEN 1 ELSE 20 END),
 		', B\M', ', ' || (SELECT min(bill_id) FROM submeter.bill WHERE site_id = site)),
 		', C\M', ', ' || (SELECT min(command_id) FROM submeter.command WHERE site_id = site)),
 		', L\M', ', ' || (SELECT min(alarm_id) FROM submeter.alarm WHERE site_id = site)),
 		', P\M', ', ' || (SELECT min(approval_id) FROM submeter.approval WHERE site_id = site)),
+		', R\M', ', ' || (SELECT min(proposal_id) FROM submeter.proposal WHERE site_id = site)),
 		', D\M', ', ' || (SELECT min(decision_id) FROM submeter.decision WHERE site_id = site)),
 		', T\M', ', ' || (SELECT min(transfer_id) FROM submeter.transfer WHERE site_id = site AND kind = 'recharge'))
 $$;

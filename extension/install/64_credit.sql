@@ -573,7 +573,9 @@ AS $$
 		transfer_id = settle_proposals.movement
 	FROM (
 		SELECT q.proposal_id, sum(q.amount) OVER (ORDER BY q.proposal_id) AS upto FROM submeter.proposal q
-		WHERE q.site_id = settle_proposals.site_id AND q.account_id = settle_proposals.account_id AND q.kind = settle_proposals.kind AND q.state = 'open') q
+		WHERE q.site_id = settle_proposals.site_id AND q.account_id = settle_proposals.account_id AND q.kind = settle_proposals.kind AND q.state = 'open'
+			-- What the resale check found is not in the books until it is accepted.
+			AND q.source <> 'resale') q
 	WHERE p.site_id = settle_proposals.site_id AND p.proposal_id = q.proposal_id AND q.upto <= settle_proposals.amount
 $$;
 COMMENT ON FUNCTION submeter.settle_proposals(int, bigint, text, numeric, bigint, text) IS

@@ -20,6 +20,7 @@ AS $$
 		('mass_trip_held', 'energy', 'critical', '0', 'More accounts than usual would be cut in one run: all are held. Look for a wrong tariff or reading, then release them with tick_decision().'),
 		('tariff_missing', 'energy', 'warning', '0', 'Energy was used at a time for which its tariff has no version: it waits without a price. Add the version with create_tariff().'),
 		('calendar_missing', 'energy', 'warning', '0', 'The public holidays of the year are not loaded: only those with a fixed date are known. Load them with load_calendar() or install the newer version.'),
+		('resale_over_cap', 'energy', 'warning', '0', 'Electricity is sold above what the grid is paid for it and the cap allows. Look at resale_check(), lower the price, and refund what was too much.'),
 		('notice_failed', 'device', 'warning', '0', 'A message could not be delivered on any channel. Check the channel and tell the person another way.')
 	) v(rule, class, severity, hold_time, description)
 	ON CONFLICT (rule) DO UPDATE SET class = EXCLUDED.class, description = EXCLUDED.description, builtin = true
@@ -196,6 +197,7 @@ BEGIN
 		SELECT * FROM submeter.line_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
 		UNION ALL SELECT * FROM submeter.meter_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
 		UNION ALL SELECT * FROM submeter.record_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
+		UNION ALL SELECT * FROM submeter.resale_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
 	), gone AS (
 		DELETE FROM submeter.alarm_pending p
 		WHERE p.site_id = evaluate_alarms.site_id AND NOT EXISTS (

@@ -36,7 +36,7 @@ LEFT JOIN submeter.meter_state s ON s.site_id = m.site_id AND s.meter_id = m.met
 LEFT JOIN submeter.gateway g ON g.site_id = m.site_id AND g.gateway_id = m.gateway_id
 WHERE m.retired_at IS NULL;
 SELECT submeter.describe('live_meter', 'Each meter as it is now.', '{
-	"meter":"code of the meter","model":"its type","role":"supply, main or public","protection":"none, protected or life_safety","gateway":"code of its gateway",
+	"meter":"code of the meter","model":"its type","role":"supply, main, public or own","protection":"none, protected or life_safety","gateway":"code of its gateway",
 	"bus_address":"address on the bus","ts":"time of the latest reading","register_kwh":"its register, before the multiplier","power_w":"active power","v_a":"voltage A","v_b":"voltage B",
 	"v_c":"voltage C","i_a":"current A","i_b":"current B","i_c":"current C","power_factor":"power factor","relay":"contact: open or closed","relay_at":"when that was known",
 	"online":"answered last","last_contact_at":"when it last answered","failures":"failures in a row","last_error":"last error","open_causes":"why it is open or is to be"}');
