@@ -47,7 +47,7 @@ SELECT submeter.judge_reading(m.site_id, m.meter_id, '2025-01-01 02:00+08', 'acc
 SELECT submeter.settle() > 0 AS settled;
 -- A grid bill, a pool shared out, bounds of resale.
 SELECT count(submeter.enter_grid_bill(s.site_id, '2025-01-01 00:00+08', 5000, 4000, 'G-1')) AS grid_bills FROM submeter.site s;
-INSERT INTO submeter.share_pool (site_id, code, name, method, source, fixed_amount) SELECT site_id, 'lift', 'Lift', 'equal', 'amount', 10 FROM submeter.site;
+INSERT INTO submeter.share_pool (site_id, code, name, method, source, fixed_amount) SELECT site_id, 'lift', 'Lift', 'equal', 'amount', 0.02 FROM submeter.site;
 INSERT INTO submeter.share_member (site_id, pool_id, account_id) SELECT p.site_id, p.pool_id, a.account_id FROM submeter.share_pool p JOIN submeter.account a USING (site_id);
 SELECT sum(r.difference) AS shared FROM submeter.site s, submeter.run_share(s.site_id, 'lift', '2025-01-01 00:00+08', false) r;
 INSERT INTO submeter.resale_cap (site_id, valid_from, ceiling, source) SELECT site_id, '2025-01-01 00:00+08', 0.01, 'x' FROM submeter.site;
