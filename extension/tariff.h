@@ -12,8 +12,18 @@
 
 #include "rating.h"
 
-extern SmTariff *tariff_compile(Jsonb *definition);
+/*
+ * definition: checked, or refused with one clear error.  prices: named prices
+ * in force, {"base": 0.5802, …}; NULL when there are none, then a ref is
+ * refused.  flags: gets the names of the day flags the definition uses.
+ */
+extern SmTariff *tariff_compile(Jsonb *definition, Jsonb *prices, SmFlags *flags);
 
-extern void tariff_cycle(TimestampTz at, pg_tz *zone, TimestampTz *from, TimestampTz *to);
+/*
+ * The billing cycle [*from, *to) an instant is in: from the given day of the
+ * local month (1 to 28) to that of the next.
+ */
+extern void tariff_cycle(TimestampTz at, int first_day, pg_tz *zone, TimestampTz *from,
+						 TimestampTz *to);
 
 #endif /* SUBMETER_TARIFF_H */
