@@ -90,14 +90,43 @@ typedef struct SmDayPart
 	int16_t period;
 } SmDayPart;
 
+/* What windows ask of a day. */
+typedef struct SmDayFacts
+{
+	SmDayType type;
+	uint16_t seasons;
+	uint64_t flags;
+} SmDayFacts;
+
+/* Minutes of a day taken by a window, and for which period. */
+typedef struct SmDayStretch
+{
+	int16_t from_minute;
+	int16_t to_minute;
+	int16_t period;
+	int16_t window;
+} SmDayStretch;
+
+#define SM_MAX_DAY_STRETCHES (2 * SM_MAX_WINDOWS)
+
+/* calendar.c: days and their parts */
 extern int32_t calendar_day(int year, int month, int day);
 extern void calendar_date(int32_t day, int *year, int *month, int *day_of_month);
 extern int calendar_month_days(int32_t day);
 extern SmDayType calendar_day_type(const SmCalendar *calendar, int32_t day);
 extern uint64_t calendar_day_flags(const SmCalendar *calendar, int32_t day);
 extern bool calendar_in_season(const SmSchedule *schedule, int season, int32_t day);
-extern int32_t calendar_season_start(const SmSchedule *schedule, int32_t day);
+extern uint16_t calendar_seasons(const SmSchedule *schedule, int32_t day);
+extern int32_t calendar_season_start(const SmSchedule *schedule, uint16_t count, int32_t day);
 extern int calendar_day_parts(const SmSchedule *schedule, const SmCalendar *calendar, int32_t day,
 							  SmDayPart *parts);
+extern int calendar_stretches(const SmSchedule *schedule, const SmDayFacts *today,
+							  const SmDayFacts *yesterday, SmDayStretch *stretches);
+extern int calendar_stretch_at(const SmDayStretch *stretches, int n_stretches, int minute,
+							   int *until);
+
+/* calendar_check.c: what no day can reach, and what nothing covers */
+extern int calendar_dead_window(const SmSchedule *schedule);
+extern int calendar_gap(const SmSchedule *schedule);
 
 #endif /* SUBMETER_CALENDAR_H */

@@ -1,73 +1,70 @@
 /*
  * rating.c
- *		What energy costs: tiers, exact amounts, rounding.
+ *		What a cycle comes to: tiers, demand, power factor, fees, tax, allowances.
  *
- * The amount of a cycle is a function of its facts alone: the energy per
- * tariff version, in time order, and the position the cycle started at.  It is
- * kept exact (1e-11 currency) and becomes money only in rating_round(), so
- * charging by difference adds up to the bill whatever order the readings came
- * in.  Every operation that can overflow is checked and reported by a false
- * result; nothing wraps silently.
+ * The amount of a cycle is a function of its facts alone: the energy per span
+ * of time, in time order, the tier position the cycle started at, the fees and
+ * the demand to date.  It is kept exact (1e-11 currency) and becomes money
+ * only in rating_round(), so charging by difference adds up to the bill
+ * whatever order the readings came in.
  *
- * Pure: no allocation, no error reporting, no locks, no global state.
+ * The order within a charge:
+ *
+ *	1. energy at its price, the adder of its tier included;
+ *	2. demand (or contract, or capacity) for the share of the cycle's days;
+ *	3. power factor: the table's percentage of 1 and 2, only of a final charge;
+ *	4. adders on every kWh, which no power factor touches;
+ *	5. fees;
+ *	6. what is missing to the minimum, for the share of the cycle's days, only
+ *	   of a final charge;
+ *	7. tax on all that, unless prices include it;
+ *	8. allowances: the first kWh free or cheaper, at what they cost with adders
+ *	   and tax; then money.  An allowance never takes more than there is.
+ *
+ * Prices and adders are those of each span's own tariff version; demand, power
+ * factor, minimum, tax and rounding those of the version in force at the end.
+ *
+ * Where energy is rounded (kwh_digits), the running sum of the cycle is rounded
+ * at every edge of spans and a span gets the difference, so the total is
+ * rounded once and the tier position counts rounded energy.
+ *
+ * Pure: no allocation, no error reporting, no locks, no global state.  What
+ * does not fit its type makes the result false; nothing wraps silently.
  */
 #include "rating.h"
 
 #include <string.h>
 
-/*
- * 10 to the power of n, for 0 <= n <= 38.
- */
-static SmInt128
-rating_power10(int n)
+#define RATING_E8 INT64_C(100000000)
+#define RATING_E4 10000
+#define RATING_E8_TO_E11 1000
+
+/* What is known while a cycle is rated. */
+typedef struct RatingWork
 {
-	SmInt128 power = 1;
-
-	while (n-- > 0)
-		power *= 10;
-	return power;
-}
-
-/*
- * Quotient rounded towards minus infinity; divisor > 0.
- */
-static SmInt128
-rating_floor(SmInt128 value, SmInt128 divisor)
-{
-	SmInt128 quotient = value / divisor;
-
-	return (value % divisor < 0) ? quotient - 1 : quotient;
-}
+	const SmRatingCycle *cycle;
+	SmRated *out;
+	int kwh_digits;
+	int64_t used_wh;      /* by the cycle so far, as measured */
+	int64_t rounded_wh;   /* the same as it is charged */
+	int64_t position_wh;  /* in the tier cycle */
+	int64_t run_end_wh;   /* position where this tier cycle or the charge ends */
+	int64_t free_left_wh; /* of the allowance */
+	SmInt128 free_e11;    /* what the energy under the allowance costs */
+	SmInt128 adders_e11;
+} RatingWork;
 
 /*
- * Quotient rounded in the given mode; divisor > 0.
+ * Where a tier begins and ends.  The first one also takes what lies below
+ * zero, the last one has no end.
  */
-static SmInt128
-rating_divide(SmInt128 value, SmInt128 divisor, SmRoundMode mode)
+static void
+rating_tier_range(const SmTariff *tariff, int bounds, int tier, int64_t *from_wh, int64_t *to_wh)
 {
-	SmInt128 quotient = value / divisor;
-	SmInt128 rest = value % divisor;
-	SmInt128 away = (value < 0) ? -1 : 1;
+	const int64_t *upto_wh = tariff->bounds[bounds].upto_wh;
 
-	if (rest < 0)
-		rest = -rest;
-	if (rest == 0 || mode == SM_ROUND_DOWN)
-		return quotient;
-	if (mode == SM_ROUND_UP || rest >= divisor - rest)
-		return quotient + away;
-	return quotient;
-}
-
-/*
- * Narrow to int64; false when it does not fit.
- */
-static bool
-rating_narrow(SmInt128 value, int64_t *out)
-{
-	if (value > INT64_MAX || value < INT64_MIN)
-		return false;
-	*out = (int64_t) value;
-	return true;
+	*from_wh = (tier == 0) ? INT64_MIN : upto_wh[tier - 1];
+	*to_wh = (tier == tariff->n_tiers - 1) ? INT64_MAX : upto_wh[tier];
 }
 
 /*
@@ -76,58 +73,224 @@ rating_narrow(SmInt128 value, int64_t *out)
  * watt-hour is the first of the tier above.
  */
 int
-rating_tier_at(const SmTariff *tariff, int64_t position_wh)
+rating_tier_at(const SmTariff *tariff, int bounds, int64_t position_wh)
 {
 	int tier = 0;
 
-	while (tier < tariff->n_tiers - 1 && position_wh >= tariff->upto_wh[tier])
+	while (tier < tariff->n_tiers - 1 && position_wh >= tariff->bounds[bounds].upto_wh[tier])
 		tier++;
 	return tier;
 }
 
 /*
- * Where a tier begins and ends.  The first one also takes what lies below
- * zero, the last one has no end.
+ * The tier (from 0) a total falls in: up to and including its bound.
  */
-static void
-rating_tier_range(const SmTariff *tariff, int tier, int64_t *from_wh, int64_t *to_wh)
+static int
+rating_tier_reached(const SmTariff *tariff, int bounds, int64_t total_wh)
 {
-	*from_wh = (tier == 0) ? INT64_MIN : tariff->upto_wh[tier - 1];
-	*to_wh = (tier == tariff->n_tiers - 1) ? INT64_MAX : tariff->upto_wh[tier];
+	int tier = 0;
+
+	while (tier < tariff->n_tiers - 1 && total_wh > tariff->bounds[bounds].upto_wh[tier])
+		tier++;
+	return tier;
 }
 
 /*
- * Add energy of one tier to what was rated so far.
+ * The first row of bounds that fits a day and a household; -1 when none does.
  */
-static bool
-rating_add_tier(SmRated *out, int tier, int64_t energy_wh, int64_t price_e8)
+int
+rating_bounds_at(const SmTariff *tariff, int32_t day, int household)
 {
-	SmInt128 amount_e11 = (SmInt128) energy_wh * price_e8;
+	uint16_t seasons = calendar_seasons(&tariff->schedule, day);
+	int i;
 
-	return !__builtin_add_overflow(out->energy_wh[tier], energy_wh, &out->energy_wh[tier]) &&
-		   !__builtin_add_overflow(out->tier_amount_e11[tier], amount_e11,
-								   &out->tier_amount_e11[tier]) &&
-		   !__builtin_add_overflow(out->amount_e11, amount_e11, &out->amount_e11);
+	for (i = 0; i < tariff->n_bounds; i++)
+	{
+		const SmTierBounds *row = &tariff->bounds[i];
+
+		if ((row->season < 0 || (seasons >> row->season & 1) != 0) && household >= row->household)
+			return i;
+	}
+	return -1;
 }
 
 /*
- * Rate the way from one position to another, in either direction: a way back
- * takes energy out of the tiers it goes through, at the prices in force.
+ * The first day of the tier cycle a day is in.  With cycle `season` it begins
+ * where one of the seasons the bounds name begins or ends; where they name
+ * none, any season counts.
+ */
+int32_t
+rating_tier_start(const SmTariff *tariff, int32_t day, int32_t cycle_first_day)
+{
+	uint16_t seasons = 0;
+	int year;
+	int month;
+	int day_of_month;
+	int i;
+
+	calendar_date(day, &year, &month, &day_of_month);
+	switch (tariff->tier_cycle)
+	{
+		case SM_TIER_MONTH:
+			return calendar_day(year, month, 1);
+		case SM_TIER_YEAR:
+			return calendar_day(year, 1, 1);
+		case SM_TIER_CYCLE:
+			return cycle_first_day;
+		case SM_TIER_SEASON:
+			break;
+	}
+	for (i = 0; i < tariff->n_bounds; i++)
+		if (tariff->bounds[i].season >= 0)
+			seasons |= (uint16_t) (1u << tariff->bounds[i].season);
+	return calendar_season_start(&tariff->schedule, (seasons == 0) ? UINT16_MAX : seasons, day);
+}
+
+/*
+ * The most lines a cycle can have: room a caller has to give.
+ */
+size_t
+rating_max_lines(const SmRatingCycle *cycle)
+{
+	size_t lines = (size_t) cycle->n_fees + SM_LINE_ALLOWANCE + 1;
+	int i;
+
+	for (i = 0; i < cycle->n_spans; i++)
+		lines += (size_t) (cycle->spans[i].tariff->n_tiers + cycle->spans[i].tariff->n_adders);
+	return lines;
+}
+
+/*
+ * Add an amount to another.
  */
 static bool
-rating_add_way(SmRated *out, const SmTariff *tariff, int64_t from_wh, int64_t to_wh)
+rating_add(SmInt128 *sum_e11, SmInt128 amount_e11)
+{
+	return !__builtin_add_overflow(*sum_e11, amount_e11, sum_e11);
+}
+
+/*
+ * The line of the same kind, or a new one; NULL when there is no room.
+ */
+static SmRatedLine *
+rating_find_line(SmRated *out, const SmRatedLine *like)
+{
+	int i;
+
+	for (i = out->n_lines - 1; i >= 0; i--)
+	{
+		SmRatedLine *line = &out->lines[i];
+
+		if (line->component == like->component && line->tariff == like->tariff &&
+			line->tier == like->tier && line->period == like->period && line->item == like->item)
+			return line;
+	}
+	if (out->n_lines >= out->max_lines)
+		return NULL;
+	out->lines[out->n_lines] = *like;
+	out->lines[out->n_lines].energy_wh = 0;
+	out->lines[out->n_lines].amount_e11 = 0;
+	return &out->lines[out->n_lines++];
+}
+
+/*
+ * Put an amount on its line, where lines are wanted.
+ */
+static bool
+rating_put(SmRated *out, const SmRatedLine *add)
+{
+	SmRatedLine *line;
+
+	if (out->lines == NULL)
+		return true;
+	line = rating_find_line(out, add);
+	return line != NULL &&
+		   !__builtin_add_overflow(line->energy_wh, add->energy_wh, &line->energy_wh) &&
+		   rating_add(&line->amount_e11, add->amount_e11);
+}
+
+/*
+ * Add an amount of the whole cycle to the charge, with a line unless it is
+ * zero.
+ */
+static bool
+rating_put_amount(RatingWork *work, SmComponent component, int64_t quantity, int64_t price_e8,
+				  SmInt128 amount_e11)
+{
+	SmRatedLine line = {.component = component,
+						.tariff = work->cycle->last,
+						.tier = -1,
+						.period = -1,
+						.item = -1,
+						.energy_wh = quantity,
+						.price_e8 = price_e8,
+						.amount_e11 = amount_e11};
+
+	return (amount_e11 == 0 || rating_put(work->out, &line)) &&
+		   rating_add(&work->out->amount_e11, amount_e11);
+}
+
+/*
+ * Let the allowance take its part of energy that has just been rated, as long
+ * as there is some left of it.
+ */
+static bool
+rating_take_free(RatingWork *work, const SmTariff *tariff, int64_t energy_wh, int64_t price_e8)
+{
+	int64_t free_wh = (energy_wh < work->free_left_wh) ? energy_wh : work->free_left_wh;
+	SmInt128 cost_e11;
+
+	if (free_wh <= 0)
+		return true;
+	work->free_left_wh -= free_wh;
+	return !__builtin_mul_overflow((SmInt128) free_wh, (SmInt128) price_e8 + tariff->adders_e8,
+								   &cost_e11) &&
+		   rating_add(&work->free_e11, cost_e11);
+}
+
+/*
+ * Rate energy of one tier of a span.
+ */
+static bool
+rating_add_tier(RatingWork *work, const SmRatingSpan *span, int tier, int64_t energy_wh)
+{
+	const SmTariff *tariff = span->tariff;
+	SmRated *out = work->out;
+	int64_t price_e8 = tariff->price_e8[tier][span->period];
+	SmRatedLine line = {.component = SM_LINE_ENERGY,
+						.tariff = tariff,
+						.tier = tier,
+						.period = span->period,
+						.item = -1,
+						.energy_wh = energy_wh,
+						.price_e8 = price_e8,
+						.amount_e11 = (SmInt128) energy_wh * price_e8};
+
+	return !__builtin_add_overflow(out->tier_wh[tier], energy_wh, &out->tier_wh[tier]) &&
+		   rating_add(&out->amount_e11, line.amount_e11) &&
+		   rating_add(&work->adders_e11, (SmInt128) energy_wh * tariff->adders_e8) &&
+		   rating_take_free(work, tariff, energy_wh, price_e8) && rating_put(out, &line);
+}
+
+/*
+ * Rate the way of a span from one position to another, in either direction: a
+ * way back takes energy out of the tiers it goes through, at the prices in
+ * force.
+ */
+static bool
+rating_add_way(RatingWork *work, const SmRatingSpan *span, int64_t from_wh, int64_t to_wh)
 {
 	int64_t low = (from_wh < to_wh) ? from_wh : to_wh;
 	int64_t high = (from_wh < to_wh) ? to_wh : from_wh;
 	int tier;
 
-	for (tier = 0; tier < tariff->n_tiers; tier++)
+	for (tier = 0; tier < span->tariff->n_tiers; tier++)
 	{
 		int64_t tier_from;
 		int64_t tier_to;
 		int64_t part_wh;
 
-		rating_tier_range(tariff, tier, &tier_from, &tier_to);
+		rating_tier_range(span->tariff, span->bounds, tier, &tier_from, &tier_to);
 		if (tier_from < low)
 			tier_from = low;
 		if (tier_to > high)
@@ -136,255 +299,306 @@ rating_add_way(SmRated *out, const SmTariff *tariff, int64_t from_wh, int64_t to
 			continue;
 		if (__builtin_sub_overflow(tier_to, tier_from, &part_wh))
 			return false;
-		if (!rating_add_tier(out, tier, (from_wh < to_wh) ? part_wh : -part_wh,
-							 tariff->price_e8[tier]))
+		if (!rating_add_tier(work, span, tier, (from_wh < to_wh) ? part_wh : -part_wh))
 			return false;
 	}
 	return true;
 }
 
 /*
- * Rate one tier cycle: spans in time order, one per tariff version in force.
- *
- * The tier position starts at start_wh (0 for a whole cycle) and is carried
- * from span to span; the bounds and prices of each span's own version apply to
- * it.  Energy may be negative, as after a correction: the amount then goes
- * down again the way it came.  Inside the cycle a debt of energy is remembered
- * and counts as first tier, so that the result depends on sums and not on how
- * they were cut; the position handed back is never below zero.
- *
- * False when a number does not fit or start_wh is negative; *out is then
- * unusable.
+ * The energy a span is charged, after what the cycle used before.
  */
-bool
-rating_cycle(const SmRatingSpan *spans, int n_spans, int64_t start_wh, SmRated *out)
+static bool
+rating_step(int kwh_digits, int64_t energy_wh, int64_t *used_wh, int64_t *rounded_wh,
+			int64_t *step_wh)
 {
-	int64_t position_wh = start_wh;
+	int64_t before_wh = *rounded_wh;
+
+	return !__builtin_add_overflow(*used_wh, energy_wh, used_wh) &&
+		   rating_round_energy(*used_wh, kwh_digits, rounded_wh) &&
+		   !__builtin_sub_overflow(*rounded_wh, before_wh, step_wh);
+}
+
+/*
+ * Begin a run of spans of the same tier cycle: find the position at its end,
+ * which decides the price of volume tiers.
+ */
+static bool
+rating_begin_run(RatingWork *work, int first)
+{
+	int64_t used_wh = work->used_wh;
+	int64_t rounded_wh = work->rounded_wh;
 	int i;
 
-	memset(out, 0, sizeof(*out));
-	if (start_wh < 0)
-		return false;
-	for (i = 0; i < n_spans; i++)
+	if (work->cycle->spans[first].restart)
+		work->position_wh = 0;
+	work->run_end_wh = work->position_wh;
+	for (i = first; i < work->cycle->n_spans; i++)
 	{
-		int64_t next_wh;
+		int64_t step_wh;
 
-		if (out->n_tiers < spans[i].tariff->n_tiers)
-			out->n_tiers = spans[i].tariff->n_tiers;
-		if (__builtin_add_overflow(position_wh, spans[i].energy_wh, &next_wh))
+		if (i > first && work->cycle->spans[i].restart)
+			break;
+		if (!rating_step(work->kwh_digits, work->cycle->spans[i].energy_wh, &used_wh, &rounded_wh,
+						 &step_wh) ||
+			__builtin_add_overflow(work->run_end_wh, step_wh, &work->run_end_wh))
 			return false;
-		if (!rating_add_way(out, spans[i].tariff, position_wh, next_wh))
-			return false;
-		position_wh = next_wh;
 	}
-	out->position_wh = (position_wh > 0) ? position_wh : 0;
 	return true;
 }
 
 /*
- * Make money of an exact amount: *out counts units of 10^-digits currency
- * (fen for 2 digits).  False when the digits are out of range or the result
- * does not fit.
+ * Rate one span.
  */
-bool
-rating_round(SmInt128 amount_e11, SmRoundMode mode, int digits, int64_t *out)
+static bool
+rating_add_span(RatingWork *work, const SmRatingSpan *span)
 {
-	if (digits < 0 || digits > SM_RATING_MAX_DIGITS)
+	const SmTariff *tariff = span->tariff;
+	int64_t step_wh;
+	int64_t next_wh;
+	bool good;
+
+	if (work->out->n_tiers < tariff->n_tiers)
+		work->out->n_tiers = tariff->n_tiers;
+	if (!rating_step(work->kwh_digits, span->energy_wh, &work->used_wh, &work->rounded_wh,
+					 &step_wh) ||
+		__builtin_add_overflow(work->position_wh, step_wh, &next_wh))
 		return false;
-	return rating_narrow(
-		rating_divide(amount_e11, rating_power10(SM_RATING_AMOUNT_SCALE - digits), mode), out);
+	if (tariff->volume && tariff->n_tiers > 1)
+		good =
+			step_wh == 0 ||
+			rating_add_tier(work, span, rating_tier_reached(tariff, span->bounds, work->run_end_wh),
+							step_wh);
+	else
+		good = rating_add_way(work, span, work->position_wh, next_wh);
+	work->position_wh = next_wh;
+	return good;
 }
 
 /*
- * Share a rounded total among its exact lines by largest remainder, so that
- * what is printed adds up.  Each line gets its amount rounded down, then the
- * missing units go one each to the lines that lost most, the earlier one first
- * among equals.  total must be the sum of the lines rounded up or down to the
- * next unit, else the result is false.
+ * Rate all energy of the cycle.
  */
-bool
-rating_apportion(const SmInt128 *exact_e11, int n_lines, int digits, int64_t total, int64_t *out)
+static bool
+rating_add_energy(RatingWork *work)
 {
-	SmInt128 unit;
-	SmInt128 missing = total;
-	bool given[SM_RATING_MAX_TIERS] = {false};
 	int i;
 
-	if (digits < 0 || digits > SM_RATING_MAX_DIGITS || n_lines > SM_RATING_MAX_TIERS)
-		return false;
-	unit = rating_power10(SM_RATING_AMOUNT_SCALE - digits);
-	for (i = 0; i < n_lines; i++)
+	for (i = 0; i < work->cycle->n_spans; i++)
 	{
-		if (!rating_narrow(rating_floor(exact_e11[i], unit), &out[i]))
+		const SmRatingSpan *span = &work->cycle->spans[i];
+
+		if ((i == 0 || span->restart) && !rating_begin_run(work, i))
 			return false;
-		missing -= out[i];
+		if (!rating_add_span(work, span))
+			return false;
 	}
-	if (missing < 0 || missing > n_lines)
-		return false;
-	for (; missing > 0; missing--)
+	work->out->position_wh = (work->position_wh > 0) ? work->position_wh : 0;
+	return true;
+}
+
+/*
+ * Add demand, contracted demand or capacity: price per kW, W and days.
+ */
+static bool
+rating_add_demand(RatingWork *work)
+{
+	const SmRatingCycle *cycle = work->cycle;
+	const SmTariff *last = cycle->last;
+	SmInt128 amount_e11;
+
+	if (last == NULL || last->demand == SM_DEMAND_NONE || cycle->demand_w == 0 || cycle->days == 0)
+		return true;
+	return rating_share((SmInt128) last->per_kw_e8 * cycle->demand_w, cycle->days,
+						cycle->cycle_days, &amount_e11) &&
+		   rating_put_amount(work, SM_LINE_DEMAND, cycle->demand_w, last->per_kw_e8, amount_e11);
+}
+
+/*
+ * Add what the power factor gives or takes of energy and demand.
+ */
+static bool
+rating_add_power_factor(RatingWork *work)
+{
+	const SmRatingCycle *cycle = work->cycle;
+	SmInt128 amount_e11;
+	int adjustment_e4;
+
+	if (!cycle->final || !cycle->has_reactive || cycle->last == NULL ||
+		cycle->last->power_factor == 0)
+		return true;
+	work->out->power_factor = power_factor_of(cycle->active_wh, cycle->reactive_varh);
+	if (work->out->power_factor == 0)
+		return true;
+	adjustment_e4 = power_factor_adjustment_e4(cycle->last->power_factor, work->out->power_factor);
+	return rating_share(work->out->amount_e11, (adjustment_e4 < 0) ? -adjustment_e4 : adjustment_e4,
+						RATING_E4, &amount_e11) &&
+		   rating_put_amount(work, SM_LINE_POWER_FACTOR, 0, 0,
+							 (adjustment_e4 < 0) ? -amount_e11 : amount_e11);
+}
+
+/*
+ * Add the adders of every kWh, with a line for each adder of each version that
+ * has energy.
+ */
+static bool
+rating_add_adders(RatingWork *work)
+{
+	SmRated *out = work->out;
+	int n_energy = out->n_lines;
+	int i;
+	int item;
+
+	for (i = 0; i < n_energy && out->lines != NULL; i++)
 	{
-		SmInt128 best_rest = -1;
-		int best = 0;
+		const SmRatedLine *energy = &out->lines[i];
 
-		for (i = 0; i < n_lines; i++)
+		for (item = 0; energy->component == SM_LINE_ENERGY && item < energy->tariff->n_adders;
+			 item++)
 		{
-			SmInt128 rest = exact_e11[i] - rating_floor(exact_e11[i], unit) * unit;
+			const SmAdder *adder = &energy->tariff->adders[item];
+			SmRatedLine line = {.component = SM_LINE_ADDER,
+								.tariff = energy->tariff,
+								.tier = -1,
+								.period = -1,
+								.item = item,
+								.energy_wh = energy->energy_wh,
+								.price_e8 = adder->price_e8,
+								.amount_e11 = (SmInt128) energy->energy_wh * adder->price_e8};
 
-			if (!given[i] && rest > best_rest)
-			{
-				best = i;
-				best_rest = rest;
-			}
+			if (!rating_put(out, &line))
+				return false;
 		}
-		given[best] = true;
-		out[best]++;
+	}
+	return rating_add(&out->amount_e11, work->adders_e11);
+}
+
+/*
+ * Add fees, each for its share of time.
+ */
+static bool
+rating_add_fees(RatingWork *work)
+{
+	int i;
+
+	for (i = 0; i < work->cycle->n_fees; i++)
+	{
+		const SmRatingFee *fee = &work->cycle->fees[i];
+		int64_t amount_e8 = fee->tariff->fees[fee->fee].amount_e8;
+		SmRatedLine line = {.component = SM_LINE_FEE,
+							.tariff = fee->tariff,
+							.tier = -1,
+							.period = -1,
+							.item = fee->fee,
+							.price_e8 = amount_e8};
+
+		if (!rating_share((SmInt128) amount_e8 * RATING_E8_TO_E11, fee->n, fee->of,
+						  &line.amount_e11) ||
+			!rating_put(work->out, &line) || !rating_add(&work->out->amount_e11, line.amount_e11))
+			return false;
 	}
 	return true;
 }
 
 /*
- * The register between two readings, at elapsed out of length: a straight
- * line, rounded to whole watt-hours.  Both pieces of the interval are
- * differences against it, so nothing is lost by the rounding.
+ * Add what is missing to the minimum of the days supplied.
+ */
+static bool
+rating_add_minimum(RatingWork *work)
+{
+	const SmRatingCycle *cycle = work->cycle;
+	SmInt128 least_e11;
+	SmInt128 missing_e11;
+
+	if (!cycle->final || cycle->last == NULL || cycle->last->minimum_e8 == 0 || cycle->days == 0)
+		return true;
+	if (!rating_share((SmInt128) cycle->last->minimum_e8 * RATING_E8_TO_E11, cycle->days,
+					  cycle->cycle_days, &least_e11) ||
+		__builtin_sub_overflow(least_e11, work->out->amount_e11, &missing_e11))
+		return false;
+	return missing_e11 <= 0 || rating_put_amount(work, SM_LINE_MINIMUM, 0, 0, missing_e11);
+}
+
+/*
+ * Add tax where prices do not include it.
+ */
+static bool
+rating_add_tax(RatingWork *work)
+{
+	const SmTariff *last = work->cycle->last;
+	SmInt128 amount_e11;
+
+	if (last == NULL || last->tax_included || last->tax_rate_e8 == 0)
+		return true;
+	return rating_share(work->out->amount_e11, last->tax_rate_e8, RATING_E8, &amount_e11) &&
+		   rating_put_amount(work, SM_LINE_TAX, 0, 0, amount_e11);
+}
+
+/*
+ * Take an allowance off, but no more than there is to pay.
+ */
+static bool
+rating_take(RatingWork *work, SmComponent component, int64_t energy_wh, SmInt128 amount_e11)
+{
+	if (amount_e11 > work->out->amount_e11)
+		amount_e11 = work->out->amount_e11;
+	return amount_e11 <= 0 || rating_put_amount(work, component, energy_wh, 0, -amount_e11);
+}
+
+/*
+ * Take both allowances off: the first energy, then money.
+ */
+static bool
+rating_take_allowances(RatingWork *work)
+{
+	const SmRatingCycle *cycle = work->cycle;
+	const SmTariff *last = cycle->last;
+	SmInt128 free_e11;
+
+	if (!rating_share(work->free_e11, cycle->free_share_e8, RATING_E8, &free_e11))
+		return false;
+	if (last != NULL && !last->tax_included &&
+		!rating_share(free_e11, RATING_E8 + last->tax_rate_e8, RATING_E8, &free_e11))
+		return false;
+	return rating_take(work, SM_LINE_FREE_ENERGY, cycle->free_wh - work->free_left_wh, free_e11) &&
+		   rating_take(work, SM_LINE_ALLOWANCE, 0,
+					   (SmInt128) cycle->allowance_e8 * RATING_E8_TO_E11);
+}
+
+/*
+ * Rate a cycle.
+ *
+ * The tier position starts at start_wh and is carried from span to span; a
+ * span with restart begins a tier cycle at zero.  The bounds and prices of
+ * each span's own version apply.  Graduated, each slice costs the price of its
+ * own tier; by volume, all energy of a tier cycle in this charge costs that of
+ * the tier reached by its total.  Energy may be negative, as after a
+ * correction: the amount then goes down again the way it came.  Inside the
+ * cycle a debt of energy is remembered and counts as first tier, so that the
+ * result depends on sums and not on how they were cut; the position handed
+ * back is never below zero.
+ *
+ * out->lines and out->max_lines are the caller's, all else is filled in.
+ * Without cycle->last nothing but energy, adders, fees and allowances apply.
+ *
+ * False when a number does not fit, start_wh is negative, or there is no room
+ * for a line; *out is then unusable.
  */
 bool
-rating_interpolate(int64_t from_wh, int64_t to_wh, int64_t elapsed, int64_t length, int64_t *out)
+rating_cycle(const SmRatingCycle *cycle, SmRated *out)
 {
-	SmInt128 step = (SmInt128) to_wh - from_wh;
+	RatingWork work = {.cycle = cycle,
+					   .out = out,
+					   .kwh_digits = (cycle->last == NULL) ? -1 : cycle->last->kwh_digits,
+					   .position_wh = cycle->start_wh,
+					   .free_left_wh = cycle->free_wh};
 
-	if (length <= 0 || elapsed < 0 || elapsed > length)
-		return false;
-	if (__builtin_mul_overflow(step, (SmInt128) elapsed, &step))
-		return false;
-	return rating_narrow(from_wh + rating_divide(step, length, SM_ROUND_HALF_UP), out);
-}
-
-/*
- * Read the fraction of a decimal number: up to scale digits are taken into
- * *value, zeros beyond them are ignored.
- */
-static SmDecimal
-rating_parse_fraction(const char *text, int scale, SmInt128 *value)
-{
-	bool any = false;
-	bool fine = false;
-
-	for (; *text >= '0' && *text <= '9'; text++)
-	{
-		any = true;
-		if (scale > 0)
-			*value = *value * 10 + (*text - '0');
-		else if (*text != '0')
-			fine = true;
-		scale--;
-	}
-	if (!any || *text != '\0')
-		return SM_DECIMAL_NOT_A_NUMBER;
-	while (scale-- > 0)
-		*value *= 10;
-	return fine ? SM_DECIMAL_TOO_FINE : SM_DECIMAL_OK;
-}
-
-/*
- * Read a plain decimal number such as PostgreSQL prints for numeric into
- * units of 10^-scale.  Nothing is rounded: a number with more places is
- * TOO_FINE, one above limit (in the same units) TOO_LARGE.  Negative numbers
- * have no place in a tariff and are told apart from noise.
- */
-SmDecimal
-rating_parse_decimal(const char *text, int scale, int64_t limit, int64_t *out)
-{
-	bool negative = (*text == '-');
-	bool large = false;
-	SmInt128 value = 0;
-	SmInt128 ceiling = (SmInt128) limit + 1;
-	const char *digit = text + (negative ? 1 : 0);
-	SmDecimal result;
-
-	if (*digit < '0' || *digit > '9')
-		return SM_DECIMAL_NOT_A_NUMBER;
-	for (; *digit >= '0' && *digit <= '9'; digit++)
-	{
-		value = value * 10 + (*digit - '0');
-		if (value > ceiling)
-		{
-			large = true;
-			value = ceiling;
-		}
-	}
-	result = rating_parse_fraction((*digit == '.')    ? digit + 1
-								   : (*digit == '\0') ? "0"
-													  : "",
-								   scale, &value);
-	if (result == SM_DECIMAL_NOT_A_NUMBER)
-		return result;
-	if (negative && (value > 0 || result == SM_DECIMAL_TOO_FINE))
-		return SM_DECIMAL_NEGATIVE;
-	if (large || value > limit)
-		return SM_DECIMAL_TOO_LARGE;
-	*out = (int64_t) value;
-	return result;
-}
-
-/*
- * A price derived from another: value x times, rounded half up to so many
- * digits after the point.
- */
-bool
-rating_scale_price(int64_t value_e8, int64_t times_e8, int digits, int64_t *out)
-{
-	SmInt128 product = (SmInt128) value_e8 * times_e8;
-	SmInt128 unit;
-
-	if (digits < 0 || digits > SM_RATING_PRICE_SCALE)
-		return false;
-	unit = rating_power10(SM_RATING_PRICE_SCALE - digits);
-	product =
-		rating_divide(product, rating_power10(SM_RATING_PRICE_SCALE) * unit, SM_ROUND_HALF_UP);
-	return rating_narrow(product * unit, out);
-}
-
-/*
- * Write value x 10^-scale as an exact decimal, dropping zeros at the end down
- * to keep places.  The text is in the caller's buffer, which must have
- * SM_RATING_TEXT_SIZE bytes; the result is where it starts, or NULL when the
- * buffer is too small.
- */
-char *
-rating_format(SmInt128 value, int scale, int keep, char *buffer, size_t size)
-{
-	unsigned __int128 rest = (value < 0) ? -(unsigned __int128) value : (unsigned __int128) value;
-	char *at;
-	int places;
-	bool blank = true;
-
-	if (size < SM_RATING_TEXT_SIZE)
-		return NULL;
-	at = buffer + size;
-	*--at = '\0';
-	for (places = scale; places > 0; places--, rest /= 10)
-	{
-		blank = blank && places > keep && rest % 10 == 0;
-		if (!blank)
-			*--at = (char) ('0' + (int) (rest % 10));
-	}
-	if (!blank)
-		*--at = '.';
-	do
-	{
-		*--at = (char) ('0' + (int) (rest % 10));
-		rest /= 10;
-	} while (rest > 0);
-	if (value < 0)
-		*--at = '-';
-	return at;
-}
-
-/*
- * An exact amount as text, with at least two places.
- */
-char *
-rating_format_e11(SmInt128 amount_e11, char *buffer, size_t size)
-{
-	return rating_format(amount_e11, SM_RATING_AMOUNT_SCALE, 2, buffer, size);
+	out->n_tiers = 0;
+	memset(out->tier_wh, 0, sizeof(out->tier_wh));
+	out->position_wh = 0;
+	out->power_factor = 0;
+	out->amount_e11 = 0;
+	out->n_lines = 0;
+	return cycle->start_wh >= 0 && rating_add_energy(&work) && rating_add_demand(&work) &&
+		   rating_add_power_factor(&work) && rating_add_adders(&work) && rating_add_fees(&work) &&
+		   rating_add_minimum(&work) && rating_add_tax(&work) && rating_take_allowances(&work);
 }

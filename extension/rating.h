@@ -29,6 +29,7 @@
 #define SM_RATING_MAX_DIGITS 2
 #define SM_RATING_AMOUNT_SCALE 11
 #define SM_RATING_PRICE_SCALE 8
+#define SM_RATING_WH_DIGITS 3 /* of a kWh */
 
 /* enough for any SmInt128 with sign, point and terminating zero */
 #define SM_RATING_TEXT_SIZE 48
@@ -126,7 +127,7 @@ typedef struct SmTariff
 typedef struct SmRatingSpan
 {
 	const SmTariff *tariff;
-	int bounds;   /* row of tariff->bounds in force; not used when there is one tier */
+	int bounds; /* row of tariff->bounds in force; not used when there is one tier */
 	int period;
 	bool restart; /* a tier cycle begins: the position is zero before this energy */
 	int64_t energy_wh;
@@ -149,13 +150,14 @@ typedef struct SmRatingCycle
 	int64_t start_wh; /* tier position at the start */
 	int n_fees;
 	const SmRatingFee *fees;
-	const SmTariff *last;  /* version in force at the end: demand, power factor, minimum, tax, rounding; NULL: no version at all */
-	int64_t demand_w;      /* by the basis of last: highest window, contract or capacity */
-	int64_t days;          /* local days begun and supplied */
-	int64_t cycle_days;    /* local days of the whole cycle */
-	bool final;            /* closed or moved out: power factor and minimum apply */
+	const SmTariff *
+		last; /* version in force at the end: demand, power factor, minimum, tax, rounding; NULL: no version at all */
+	int64_t demand_w;   /* by the basis of last: highest window, contract or capacity */
+	int64_t days;       /* local days begun and supplied */
+	int64_t cycle_days; /* local days of the whole cycle */
+	bool final;         /* closed or moved out: power factor and minimum apply */
 	bool has_reactive;
-	int64_t active_wh;     /* for the power factor: energy of the intervals with a reactive register */
+	int64_t active_wh; /* for the power factor: energy of the intervals with a reactive register */
 	int64_t reactive_varh;
 	int64_t free_wh;       /* allowance: so much of the first energy … */
 	int64_t free_share_e8; /* … at this share of its price less: 1e8 is free */
@@ -171,17 +173,17 @@ typedef enum SmComponent
 	SM_LINE_FEE,          /* item: fee */
 	SM_LINE_MINIMUM,      /* what is missing to the minimum */
 	SM_LINE_TAX,
-	SM_LINE_FREE_ENERGY,  /* negative: allowance in kWh */
-	SM_LINE_ALLOWANCE     /* negative: allowance in money */
+	SM_LINE_FREE_ENERGY, /* negative: allowance in kWh */
+	SM_LINE_ALLOWANCE    /* negative: allowance in money */
 } SmComponent;
 
 typedef struct SmRatedLine
 {
 	SmComponent component;
-	const SmTariff *tariff;
-	int tier;   /* from 0 */
-	int period; /* from 0 */
-	int item;   /* adder or fee of the tariff */
+	const SmTariff *tariff; /* NULL: of the whole cycle */
+	int tier;               /* from 0; -1: of no tier */
+	int period;             /* from 0; -1: of no period */
+	int item;               /* adder or fee of the tariff; -1: neither */
 	int64_t energy_wh;
 	int64_t price_e8;
 	SmInt128 amount_e11;
@@ -215,11 +217,15 @@ typedef enum SmDecimal
 
 /* rating.c: a cycle */
 extern bool rating_cycle(const SmRatingCycle *cycle, SmRated *out);
+extern size_t rating_max_lines(const SmRatingCycle *cycle);
+extern int rating_tier_at(const SmTariff *tariff, int bounds, int64_t position_wh);
 extern int rating_bounds_at(const SmTariff *tariff, int32_t day, int household);
 extern int32_t rating_tier_start(const SmTariff *tariff, int32_t day, int32_t cycle_first_day);
 
 /* rating_number.c: decimals, rounding, shares */
 extern bool rating_round(SmInt128 amount_e11, SmRoundMode mode, int digits, int64_t *out);
+extern bool rating_share(SmInt128 value, int64_t n, int64_t of, SmInt128 *out);
+extern bool rating_round_energy(int64_t energy_wh, int kwh_digits, int64_t *out);
 extern bool rating_apportion(const SmInt128 *exact_e11, int n_lines, int digits, int64_t total,
 							 int64_t *out);
 extern bool rating_interpolate(int64_t from_wh, int64_t to_wh, int64_t elapsed, int64_t length,
@@ -232,9 +238,9 @@ extern char *rating_format_e11(SmInt128 amount_e11, char *buffer, size_t size);
 /* power_factor.c: the published table of 1983 as data */
 typedef struct SmPowerFactorStep
 {
-	int standard;           /* in per cent */
-	int factor;             /* in per cent */
-	int adjustment_e4;      /* of the fee: -75 is -0.75 % */
+	int standard;      /* in per cent */
+	int factor;        /* in per cent */
+	int adjustment_e4; /* of the fee: -75 is -0.75 % */
 } SmPowerFactorStep;
 
 extern const SmPowerFactorStep *power_factor_table(int *n_steps);

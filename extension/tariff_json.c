@@ -31,24 +31,10 @@ tariff_refuse(const char *path, const char *problem, const char *hint)
 }
 
 /*
- * Refuse what the format knows and this version does not compute.
- */
-void
-tariff_refuse_later(const char *path)
-{
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("invalid tariff definition"),
-		 errdetail("%s is not supported by this version.", path),
-		 errhint("Write a flat price or graduated monthly tiers; submeter.tariff_schema() shows "
-				 "all that is accepted.")));
-}
-
-/*
  * The path of a member of an object, quoted when it is not a plain word and
  * clipped when it is long.  Palloc'ed.
  */
-static char *
+char *
 tariff_key_path(const char *path, const char *key, int length)
 {
 	StringInfoData quoted;
@@ -64,10 +50,10 @@ tariff_key_path(const char *path, const char *key, int length)
 }
 
 /*
- * Refuse keys that are not in the list, and those that are not computed yet.
+ * Refuse keys that are not in the list.
  */
 void
-tariff_check_keys(JsonbContainer *object, const char *path, const SmTariffKey *known)
+tariff_check_keys(JsonbContainer *object, const char *path, const char *const *known)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(object);
 	JsonbIteratorToken token;
@@ -76,21 +62,18 @@ tariff_check_keys(JsonbContainer *object, const char *path, const SmTariffKey *k
 	token = JsonbIteratorNext(&iterator, &value, false);
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
 	{
-		const SmTariffKey *key = known;
+		const char *const *key = known;
 		char *place;
 
 		if (token != WJB_KEY)
 			continue;
 		place = tariff_key_path(path, value.val.string.val, value.val.string.len);
-		while (key->name != NULL &&
-			   (strlen(key->name) != (size_t) value.val.string.len ||
-				memcmp(key->name, value.val.string.val, value.val.string.len) != 0))
+		while (*key != NULL && (strlen(*key) != (size_t) value.val.string.len ||
+								memcmp(*key, value.val.string.val, value.val.string.len) != 0))
 			key++;
-		if (key->name == NULL)
+		if (*key == NULL)
 			tariff_refuse(place, "is not a known key",
 						  "Check the spelling; submeter.tariff_schema() lists the keys.");
-		if (key->later)
-			tariff_refuse_later(place);
 		pfree(place);
 	}
 }
@@ -121,7 +104,7 @@ tariff_required(JsonbContainer *object, const char *path, const char *key, const
  * The container of a value that must be an object with known keys only.
  */
 JsonbContainer *
-tariff_object(JsonbValue *value, const char *path, const SmTariffKey *known, const char *hint)
+tariff_object(JsonbValue *value, const char *path, const char *const *known, const char *hint)
 {
 	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
 		tariff_refuse(path, "is not an object", hint);
@@ -203,15 +186,91 @@ tariff_word(JsonbValue *value, const char *path, const char *const *words, const
 }
 
 /*
- * A member whose first word is the one computed and whose others come later.
+ * A value that must be a text.  Palloc'ed.
  */
-void
-tariff_first_word(JsonbContainer *object, const char *path, const char *key,
-				  const char *const *words, const char *hint)
+char *
+tariff_text(JsonbValue *value, const char *path, const char *hint)
 {
-	JsonbValue *value = tariff_member(object, key);
-	char *place = psprintf("%s.%s", path, key);
+	if (value->type != jbvString)
+		tariff_refuse(path, "is not a text", hint);
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
 
-	if (value != NULL && tariff_word(value, place, words, hint) > 0)
-		tariff_refuse_later(place);
+/*
+ * A value that must be a name: not blank, short enough to keep.  Palloc'ed.
+ */
+char *
+tariff_name(JsonbValue *value, const char *path, const char *hint)
+{
+	char *name = tariff_text(value, path, hint);
+
+	if (name[strspn(name, " \t\r\n")] == '\0')
+		tariff_refuse(path, "is blank", hint);
+	if (strlen(name) >= SM_NAME_SIZE)
+		tariff_refuse(path, psprintf("is longer than %d bytes", SM_NAME_SIZE - 1), hint);
+	return name;
+}
+
+/*
+ * A value that must be true or false.
+ */
+bool
+tariff_boolean(JsonbValue *value, const char *path)
+{
+	if (value->type != jbvBool)
+		tariff_refuse(path, "is not true or false", "Write true or false, without quotes.");
+	return value->val.boolean;
+}
+
+/*
+ * Two numbers of two digits with a sign between them; false for anything else.
+ */
+static bool
+tariff_two_numbers(const char *text, char between, int *first, int *second)
+{
+	static const char *const digits = "0123456789";
+
+	if (strlen(text) != 5 || strspn(text, digits) != 2 || text[2] != between ||
+		strspn(text + 3, digits) != 2)
+		return false;
+	*first = (text[0] - '0') * 10 + text[1] - '0';
+	*second = (text[3] - '0') * 10 + text[4] - '0';
+	return true;
+}
+
+/*
+ * A value that must be a time of day on a full minute, as minutes from
+ * midnight; 24:00 only where a window ends.
+ */
+int
+tariff_minute(JsonbValue *value, const char *path, bool end_of_day)
+{
+	const char *hint = end_of_day ? "Write a time of day such as \"19:00\", up to \"24:00\"."
+								  : "Write a time of day such as \"08:30\", before \"24:00\".";
+	char *text = tariff_text(value, path, hint);
+	int hour;
+	int minute;
+
+	if (!tariff_two_numbers(text, ':', &hour, &minute) || minute > 59 ||
+		hour * 60 + minute > SM_DAY_MINUTES - (end_of_day ? 0 : 1))
+		tariff_refuse(path, "is not a time of day on a full minute", hint);
+	return hour * 60 + minute;
+}
+
+/*
+ * A value that must be a day of any year, as month x 100 + day.
+ */
+int
+tariff_mmdd(JsonbValue *value, const char *path)
+{
+	static const int month_days[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+	const char *hint = "Write month and day, such as \"05-01\".";
+	char *text = tariff_text(value, path, hint);
+	int month;
+	int day;
+
+	if (!tariff_two_numbers(text, '-', &month, &day) || month < 1 || month > 12 || day < 1 ||
+		day > month_days[month - 1])
+		tariff_refuse(path, "is not a day of the year", hint);
+	return month * 100 + day;
 }
