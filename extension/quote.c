@@ -5,34 +5,21 @@
  * The same rating core that charges accounts prices a series of quantities
  * between bounds.  The series is read as a register: its running sum, in whole
  * watt-hours at every bound, so that the pieces add up whatever their places.
- * Every local calendar month is a cycle of its own, as on a bill: tiers start
- * anew, and each month is rounded once.
  *
  * Depends on its arguments only; reads no table and takes no lock.
  */
 #include "module.h"
 
 #include "funcapi.h"
-#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/numeric.h"
 
-#include "tariff.h"
+#include "quote.h"
 
 #define QUOTE_MAX_KWH 1000000000000
 #define QUOTE_COLUMNS 6
-
-/* what the lines add up to so far */
-typedef struct QuoteTotal
-{
-	const SmTariff *tariff;
-	int64_t start_wh;
-	int64_t cycle_wh;
-	int64_t energy_wh[SM_RATING_MAX_TIERS];
-	int64_t amount[SM_RATING_MAX_TIERS];
-} QuoteTotal;
 
 SM_FUNCTION(submeter_quote);
 
@@ -45,16 +32,6 @@ pg_attribute_noreturn() quote_refuse(const char *argument, const char *detail, c
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid argument %s", argument),
 			 errdetail("%s %s.", argument, detail), errhint("%s", hint)));
-}
-
-/*
- * A number ran out of its range: the quantities are sane, the product is not.
- */
-static void
-pg_attribute_noreturn() quote_overflow(void)
-{
-	ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("amount out of range"),
-					errhint("Quote a shorter time or smaller quantities.")));
 }
 
 /*
@@ -179,69 +156,6 @@ quote_register(const Datum *kwh, int n_kwh)
 }
 
 /*
- * Close a month: rate what it used, round it once, and share the result among
- * the tiers.
- */
-static void
-quote_close_cycle(QuoteTotal *total)
-{
-	SmRatingSpan span = {total->tariff, total->cycle_wh};
-	SmRated rated;
-	int64_t amount;
-	int64_t share[SM_RATING_MAX_TIERS];
-	int i;
-
-	if (!rating_cycle(&span, 1, total->start_wh, &rated) ||
-		!rating_round(rated.amount_e11, total->tariff->rounding, total->tariff->digits, &amount) ||
-		!rating_apportion(rated.tier_amount_e11, rated.n_tiers, total->tariff->digits, amount,
-						  share))
-		quote_overflow();
-	for (i = 0; i < rated.n_tiers; i++)
-		if (__builtin_add_overflow(total->amount[i], share[i], &total->amount[i]) ||
-			__builtin_add_overflow(total->energy_wh[i], rated.energy_wh[i], &total->energy_wh[i]))
-			quote_overflow();
-	total->start_wh = 0;
-	total->cycle_wh = 0;
-}
-
-/*
- * Walk along the bounds and close a month at every edge.  An interval over an
- * edge is split in proportion to time.
- */
-static void
-quote_walk(QuoteTotal *total, const Datum *bounds, const int64 *register_wh, int n_kwh, pg_tz *zone)
-{
-	TimestampTz edge;
-	TimestampTz start;
-	int64 at_wh = 0;
-	int i;
-
-	tariff_cycle(DatumGetTimestampTz(bounds[0]), zone, &start, &edge);
-	for (i = 0; i < n_kwh; i++)
-	{
-		TimestampTz from = DatumGetTimestampTz(bounds[i]);
-		TimestampTz to = DatumGetTimestampTz(bounds[i + 1]);
-
-		while (edge < to)
-		{
-			int64 edge_wh;
-
-			CHECK_FOR_INTERRUPTS();
-			if (!rating_interpolate(register_wh[i], register_wh[i + 1], edge - from, to - from,
-									&edge_wh))
-				quote_overflow();
-			total->cycle_wh += edge_wh - at_wh;
-			at_wh = edge_wh;
-			quote_close_cycle(total);
-			tariff_cycle(edge, zone, &start, &edge);
-		}
-		total->cycle_wh += register_wh[i + 1] - at_wh;
-		at_wh = register_wh[i + 1];
-	}
-	quote_close_cycle(total);
-}
-
-/*
  * An exact decimal as numeric.
  */
 static Datum
@@ -255,45 +169,67 @@ quote_numeric(SmInt128 value, int scale, int keep)
 }
 
 /*
+ * Whether a line has a quantity in kWh: demand is in kW, and what is not there
+ * has none.
+ */
+static bool
+quote_has_kwh(SmComponent component)
+{
+	return component == SM_LINE_ENERGY || component == SM_LINE_ADDER;
+}
+
+/*
+ * Whether a line has a price: per kWh, per kW, or the whole amount of a fee.
+ */
+static bool
+quote_has_price(SmComponent component)
+{
+	return quote_has_kwh(component) || component == SM_LINE_DEMAND || component == SM_LINE_FEE;
+}
+
+/*
  * Hand out one line: component, tier, period, kwh, price, amount.  A tariff
  * without tiers has no tier to name, one without periods no period.
  */
 static void
-quote_put_line(ReturnSetInfo *result, const QuoteTotal *total, int tier)
+quote_put_line(ReturnSetInfo *result, const SmTariff *tariff, const SmQuoteLine *line)
 {
-	const SmTariff *tariff = total->tariff;
+	const SmRatedLine *rated = &line->rated;
 	Datum values[QUOTE_COLUMNS] = {0};
 	bool nulls[QUOTE_COLUMNS] = {false};
 
-	values[0] = CStringGetTextDatum("energy");
-	values[1] = Int32GetDatum(tier + 1);
-	nulls[1] = (tariff->n_tiers == 1);
-	nulls[2] = true;
-	values[3] = quote_numeric(total->energy_wh[tier], 3, 3);
-	values[4] = quote_numeric(tariff->price_e8[tier], SM_RATING_PRICE_SCALE, 2);
-	values[5] = quote_numeric(total->amount[tier], tariff->digits, tariff->digits);
+	values[0] = CStringGetTextDatum(tariff_component(rated));
+	nulls[1] = (rated->tier < 0 || tariff->n_tiers == 1);
+	values[1] = Int32GetDatum(rated->tier + 1);
+	nulls[2] = (rated->period < 0 || tariff->schedule.n_periods == 0);
+	if (!nulls[2])
+		values[2] = CStringGetTextDatum(tariff->schedule.periods[rated->period].name);
+	nulls[3] = !quote_has_kwh(rated->component);
+	if (!nulls[3])
+		values[3] = quote_numeric(rated->energy_wh, SM_RATING_WH_DIGITS, SM_RATING_WH_DIGITS);
+	nulls[4] = !quote_has_price(rated->component);
+	if (!nulls[4])
+		values[4] = quote_numeric(rated->price_e8, SM_RATING_PRICE_SCALE, 2);
+	values[5] = quote_numeric(line->amount, tariff->digits, tariff->digits);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
 /*
- * Hand out a line for every tier that was used; where nothing was used, one
- * line for the tier the next kWh would fall in, so that sums are 0 and not
- * NULL.
+ * Order of lines, for qsort: as a charge is built up, tier by tier.
  */
-static void
-quote_put_lines(ReturnSetInfo *result, const QuoteTotal *total, int64 start_wh)
+static int
+quote_compare_lines(const void *left, const void *right)
 {
-	bool any = false;
-	int tier;
+	const SmRatedLine *a = &((const SmQuoteLine *) left)->rated;
+	const SmRatedLine *b = &((const SmQuoteLine *) right)->rated;
 
-	for (tier = 0; tier < total->tariff->n_tiers; tier++)
-		if (total->energy_wh[tier] != 0)
-		{
-			quote_put_line(result, total, tier);
-			any = true;
-		}
-	if (!any)
-		quote_put_line(result, total, rating_tier_at(total->tariff, start_wh));
+	if (a->component != b->component)
+		return (int) a->component - (int) b->component;
+	if (a->tier != b->tier)
+		return a->tier - b->tier;
+	if (a->period != b->period)
+		return a->period - b->period;
+	return a->item - b->item;
 }
 
 /*
@@ -312,38 +248,72 @@ quote_zone(text *name)
 }
 
 /*
+ * Read what was used and when: bounds, kwh, time_zone, start_kwh.
+ */
+static void
+quote_read_usage(SmQuote *quote, FunctionCallInfo fcinfo)
+{
+	Datum *bounds;
+	Datum *kwh;
+	Datum start;
+	int n_bounds;
+	int i;
+
+	n_bounds =
+		quote_elements(DatumGetArrayTypeP(quote_argument(fcinfo, 1, "bounds")), "bounds", &bounds);
+	quote->n_kwh =
+		quote_elements(DatumGetArrayTypeP(quote_argument(fcinfo, 2, "kwh")), "kwh", &kwh);
+	if (quote->n_kwh < 1 || n_bounds != quote->n_kwh + 1)
+		quote_refuse("bounds", psprintf("has %d elements for %d of kwh", n_bounds, quote->n_kwh),
+					 "Pass n quantities, at least one, and the n + 1 bounds between which they "
+					 "were used.");
+	quote_check_bounds(bounds, n_bounds);
+	quote->bounds = palloc(n_bounds * sizeof(TimestampTz));
+	for (i = 0; i < n_bounds; i++)
+		quote->bounds[i] = DatumGetTimestampTz(bounds[i]);
+	quote->zone = quote_zone(DatumGetTextPP(quote_argument(fcinfo, 3, "time_zone")));
+	start = quote_argument(fcinfo, 5, "start_kwh");
+	quote_check_kwh(start, "start_kwh", 0);
+	quote->start_wh = quote_wh(start);
+	quote->register_wh = quote_register(kwh, quote->n_kwh);
+}
+
+/*
+ * The named prices of a quote: the member prices of terms, where it is an
+ * object.
+ */
+static Jsonb *
+quote_prices(Jsonb *terms)
+{
+	JsonbValue *prices;
+
+	if (terms == NULL || !JB_ROOT_IS_OBJECT(terms))
+		return NULL;
+	prices = getKeyJsonValueFromContainer(&terms->root, "prices", strlen("prices"), NULL);
+	return (prices == NULL) ? NULL : JsonbValueToJsonb(prices);
+}
+
+/*
  * submeter.quote(definition, bounds, kwh, time_zone, calendar, start_kwh,
- * terms).  Calendar and terms belong to periods, flags and capacities, which
- * tariff_compile() does not accept yet: they have nothing to act on.
+ * terms).
  */
 Datum
 submeter_quote(PG_FUNCTION_ARGS)
 {
-	QuoteTotal total = {0};
-	Datum *bounds;
-	Datum *kwh;
-	Datum start;
-	int64 start_wh;
-	int n_bounds;
-	int n_kwh;
-	pg_tz *zone;
+	SmQuote *quote = palloc0(sizeof(SmQuote));
+	Jsonb *definition = DatumGetJsonbP(quote_argument(fcinfo, 0, "definition"));
+	Jsonb *terms = PG_ARGISNULL(6) ? NULL : PG_GETARG_JSONB_P(6);
+	int i;
 
-	total.tariff = tariff_compile(DatumGetJsonbP(quote_argument(fcinfo, 0, "definition")));
-	n_bounds =
-		quote_elements(DatumGetArrayTypeP(quote_argument(fcinfo, 1, "bounds")), "bounds", &bounds);
-	n_kwh = quote_elements(DatumGetArrayTypeP(quote_argument(fcinfo, 2, "kwh")), "kwh", &kwh);
-	if (n_kwh < 1 || n_bounds != n_kwh + 1)
-		quote_refuse("bounds", psprintf("has %d elements for %d of kwh", n_bounds, n_kwh),
-					 "Pass n quantities, at least one, and the n + 1 bounds between which they "
-					 "were used.");
-	quote_check_bounds(bounds, n_bounds);
-	zone = quote_zone(DatumGetTextPP(quote_argument(fcinfo, 3, "time_zone")));
-	start = quote_argument(fcinfo, 5, "start_kwh");
-	quote_check_kwh(start, "start_kwh", 0);
-	total.start_wh = start_wh = quote_wh(start);
-
-	quote_walk(&total, bounds, quote_register(kwh, n_kwh), n_kwh, zone);
+	quote->tariff = tariff_compile(definition, quote_prices(terms), &quote->flags);
+	quote_read_usage(quote, fcinfo);
+	if (!PG_ARGISNULL(4))
+		quote_read_calendar(quote, PG_GETARG_JSONB_P(4));
+	quote_read_terms(quote, terms);
+	quote_walk(quote);
+	qsort(quote->lines, quote->n_lines, sizeof(SmQuoteLine), quote_compare_lines);
 	InitMaterializedSRF(fcinfo, 0);
-	quote_put_lines((ReturnSetInfo *) fcinfo->resultinfo, &total, start_wh);
+	for (i = 0; i < quote->n_lines; i++)
+		quote_put_line((ReturnSetInfo *) fcinfo->resultinfo, quote->tariff, &quote->lines[i]);
 	return (Datum) 0;
 }

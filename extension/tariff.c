@@ -63,6 +63,35 @@ tariff_compile(Jsonb *definition, Jsonb *prices, SmFlags *flags)
 }
 
 /*
+ * What a line is for.
+ */
+char *
+tariff_component(const SmRatedLine *line)
+{
+	switch (line->component)
+	{
+		case SM_LINE_ENERGY:
+			return pstrdup("energy");
+		case SM_LINE_DEMAND:
+			return pstrdup("demand");
+		case SM_LINE_POWER_FACTOR:
+			return pstrdup("power_factor");
+		case SM_LINE_ADDER:
+			return psprintf("adder:%s", line->tariff->adders[line->item].name);
+		case SM_LINE_FEE:
+			return psprintf("fee:%s", line->tariff->fees[line->item].name);
+		case SM_LINE_MINIMUM:
+			return pstrdup("minimum");
+		case SM_LINE_TAX:
+			return pstrdup("tax");
+		case SM_LINE_FREE_ENERGY:
+		case SM_LINE_ALLOWANCE:
+			break;
+	}
+	return pstrdup("allowance");
+}
+
+/*
  * submeter.check_tariff(definition jsonb): nothing, or one clear error.  A
  * named price may have any name: which there are depends on the site.
  */

@@ -20,6 +20,12 @@
 extern SmTariff *tariff_compile(Jsonb *definition, Jsonb *prices, SmFlags *flags);
 
 /*
+ * What a line of a charge is for, in words: energy, demand, power_factor,
+ * adder:NAME, fee:NAME, minimum, tax, allowance.  Palloc'ed.
+ */
+extern char *tariff_component(const SmRatedLine *line);
+
+/*
  * The billing cycle [*from, *to) an instant is in: from the given day of the
  * local month (1 to 28) to that of the next.
  */

@@ -20,13 +20,18 @@
 #define TARIFF_SHOWN_BYTES 60
 
 /*
- * Refuse the definition: problem completes the sentence that begins with the
+ * Refuse the document a path begins with, $ for a tariff definition, else the
+ * name of an argument: problem completes the sentence that begins with the
  * path.
  */
 void
 tariff_refuse(const char *path, const char *problem, const char *hint)
 {
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid tariff definition"),
+	const char *document = "tariff definition";
+
+	if (*path != '$')
+		document = psprintf("argument %.*s", (int) strcspn(path, ".["), path);
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid %s", document),
 					errdetail("%s %s.", path, problem), errhint("%s", hint)));
 }
 
