@@ -22,6 +22,7 @@
 #define QUOTE_COLUMNS 6
 
 SM_FUNCTION(submeter_quote);
+SM_FUNCTION(submeter_power_factor_table);
 
 /*
  * Refuse an argument: detail completes the sentence that begins with its name.
@@ -315,5 +316,29 @@ submeter_quote(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	for (i = 0; i < quote->n_lines; i++)
 		quote_put_line((ReturnSetInfo *) fcinfo->resultinfo, quote->tariff, &quote->lines[i]);
+	return (Datum) 0;
+}
+
+/*
+ * submeter.power_factor_table(): the table as published, as shares.
+ */
+Datum
+submeter_power_factor_table(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	int n_steps;
+	const SmPowerFactorStep *steps = power_factor_table(&n_steps);
+	int i;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (i = 0; i < n_steps; i++)
+	{
+		Datum values[3] = {quote_numeric(steps[i].standard, 2, 2),
+						   quote_numeric(steps[i].factor, 2, 2),
+						   quote_numeric(steps[i].adjustment_e4, 4, 4)};
+		bool nulls[3] = {false};
+
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
 	return (Datum) 0;
 }

@@ -34,7 +34,8 @@
 /* enough for any SmInt128 with sign, point and terminating zero */
 #define SM_RATING_TEXT_SIZE 48
 
-typedef __int128 SmInt128;
+/* aligned as the server's memory is, not as the compiler would like it */
+typedef __int128 SmInt128 __attribute__((aligned(8)));
 
 /* "down" and "up" speak of the magnitude: towards zero and away from it */
 typedef enum SmRoundMode

@@ -92,15 +92,21 @@ tariff_component(const SmRatedLine *line)
 }
 
 /*
- * submeter.check_tariff(definition jsonb): nothing, or one clear error.  A
- * named price may have any name: which there are depends on the site.
+ * submeter.check_tariff(definition jsonb, prices jsonb): nothing, or one clear
+ * error; NULL without a definition.  Without prices a named price may have any
+ * name: which there are depends on the site.
  */
 Datum
 submeter_check_tariff(PG_FUNCTION_ARGS)
 {
 	SmFlags *flags = palloc0(sizeof(SmFlags));
-	SmTariffBuild build = {.open_refs = true, .flags = flags};
+	SmTariffBuild build = {.flags = flags};
 
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	build.open_refs = PG_ARGISNULL(1);
+	if (!build.open_refs)
+		build.prices = PG_GETARG_JSONB_P(1);
 	pfree(tariff_build(PG_GETARG_JSONB_P(0), &build));
 	pfree(flags);
 	PG_RETURN_VOID();

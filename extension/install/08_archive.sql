@@ -107,11 +107,11 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM submeter.check_tariff(NEW.definition);
+	PERFORM submeter.check_tariff(NEW.definition, submeter.named_prices(NEW.site_id, NEW.valid_from));
 	RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION submeter.tariff_version_check() IS 'Refuses a tariff version whose definition is not right (see check_tariff).';
+COMMENT ON FUNCTION submeter.tariff_version_check() IS 'Refuses a tariff version whose definition is not right, or names prices that have no value when it begins (see check_tariff).';
 
 CREATE FUNCTION submeter.tariff_version_keep() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER

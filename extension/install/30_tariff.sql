@@ -1,18 +1,40 @@
 -- Room: tariff. What a definition may say, what usage would cost under it, and the verb that writes one.
 
-CREATE FUNCTION submeter.check_tariff(definition jsonb) RETURNS void
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+CREATE FUNCTION submeter.check_tariff(definition jsonb, prices jsonb DEFAULT NULL) RETURNS void
+LANGUAGE c IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'submeter_check_tariff';
-COMMENT ON FUNCTION submeter.check_tariff(jsonb) IS
-'Nothing when the tariff definition is sound. Otherwise 22023, or 0A000 for what the format knows and this version does not compute, with the place in the document and what to write.';
+COMMENT ON FUNCTION submeter.check_tariff(jsonb, jsonb) IS
+'Nothing when the tariff definition is sound. Otherwise 22023 with the place in the document and what to write. With prices, such as named_prices() gives, every name the definition refers to must be among them; without, any name will do.';
+
+CREATE FUNCTION submeter.named_prices(site_id int, at timestamptz) RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT coalesce(jsonb_object_agg(n.name, n.price), '{}')
+FROM (
+	SELECT DISTINCT ON (p.name) p.name, p.price
+	FROM submeter.price_item p
+	WHERE p.site_id = named_prices.site_id AND p.valid_from <= named_prices.at
+	ORDER BY p.name, p.valid_from DESC, p.revision DESC
+) AS n
+$$;
+COMMENT ON FUNCTION submeter.named_prices(int, timestamptz) IS
+'The named prices of a site in force at a time, {"base": 0.5802, ...}: what {"ref": "base"} in a tariff definition stands for.';
 
 CREATE FUNCTION submeter.quote(definition jsonb, bounds timestamptz[], kwh numeric[], time_zone text,
 	calendar jsonb DEFAULT NULL, start_kwh numeric DEFAULT 0, terms jsonb DEFAULT NULL)
 RETURNS TABLE (component text, tier int, period text, kwh numeric, price numeric, amount numeric)
-LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 3
+LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 5
 AS 'MODULE_PATHNAME', 'submeter_quote';
 COMMENT ON FUNCTION submeter.quote(jsonb, timestamptz[], numeric[], text, jsonb, numeric, jsonb) IS
-'What usage would cost, without storing anything: n quantities between n + 1 bounds, start_kwh already used in the month of the first bound. Each local month is rounded once, as on a bill; the lines, one per tier used, add up to that.';
+'What usage would cost, without storing anything: n quantities between n + 1 bounds, start_kwh already used in the tier cycle of the first bound. Each local month is closed and rounded once, as on a bill; the lines add up to that. calendar: {"2026-10-01": {"type": "holiday", "flags": ["hot_day"]}} or rows of calendar_day; terms: household_size, contract_kw, capacity_kva, power_factor as in supply.terms, and prices, {"base": 0.5802}, for what the definition names.';
+
+CREATE FUNCTION submeter.power_factor_table()
+RETURNS TABLE (standard numeric, power_factor numeric, adjustment numeric)
+LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 123
+AS 'MODULE_PATHNAME', 'submeter_power_factor_table';
+COMMENT ON FUNCTION submeter.power_factor_table() IS
+'By which share of energy and demand a charge changes with the power factor of its cycle (力调电费): 水电财字(83)第215号. Below the last row of a standard 0.02 are added per 0.01.';
 
 CREATE FUNCTION submeter.tariff_schema() RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -21,18 +43,19 @@ AS $$
 SELECT $schema${
 	"$schema": "https://json-schema.org/draft/2020-12/schema",
 	"title": "Submeter tariff definition",
-	"description": "A flat price or graduated tiers that start anew each local calendar month. Money per kWh in the currency of the site.",
+	"description": "What electricity costs: energy by tier and period, demand, power factor, adders, fees, minimum, tax, rounding. Money in the currency of the site.",
 	"type": "object",
 	"required": ["energy"],
 	"additionalProperties": false,
 	"properties": {
 		"energy": {
-			"description": "Prices; the first row that matches a tier wins, a row without tier matches all. Every tier needs a price, every row a tier that no earlier row priced.",
+			"description": "Prices per kWh; the first row that matches tier and period wins, a row without one of them matches any. Every tier and period needs a price, every row something no earlier row priced.",
 			"type": "array", "minItems": 1, "maxItems": 1000,
 			"items": {
 				"type": "object", "required": ["price"], "additionalProperties": false,
 				"properties": {
 					"tier": {"description": "number of the tier, from 1", "type": "integer", "minimum": 1, "maximum": 16},
+					"period": {"description": "name of a period", "$ref": "#/$defs/name"},
 					"price": {"$ref": "#/$defs/price"}
 				}
 			}
@@ -40,13 +63,16 @@ SELECT $schema${
 		"tiers": {
 			"type": "object", "required": ["bounds"], "additionalProperties": false,
 			"properties": {
-				"cycle": {"description": "tiers start anew each local calendar month", "enum": ["month"], "default": "month"},
-				"mode": {"description": "each slice at the price of its own tier", "enum": ["graduated"], "default": "graduated"},
+				"cycle": {"description": "when tiers start anew: each local calendar month or year, with each billing cycle, or where a season that bounds name (any season, where they name none) begins or ends", "enum": ["month", "year", "cycle", "season"], "default": "month"},
+				"mode": {"description": "graduated: each slice at the price of its own tier; volume: all energy of a charge at the tier its total reaches", "enum": ["graduated", "volume"], "default": "graduated"},
 				"bounds": {
-					"type": "array", "minItems": 1, "maxItems": 1,
+					"description": "the first row whose season and household fit counts; all rows have the same number of bounds, every day has a row",
+					"type": "array", "minItems": 1, "maxItems": 16,
 					"items": {
 						"type": "object", "required": ["upto_kwh"], "additionalProperties": false,
 						"properties": {
+							"season": {"description": "only on days of this season", "$ref": "#/$defs/name"},
+							"household": {"description": "only for households of at least so many people (household_size of the supply's terms)", "type": "integer", "minimum": 0, "maximum": 1000},
 							"upto_kwh": {
 								"description": "upper bounds of all tiers but the last, up to and including, in rising order; real numbers with at most 3 decimals",
 								"type": "array", "minItems": 1, "maxItems": 15, "uniqueItems": true,
@@ -57,42 +83,106 @@ SELECT $schema${
 				}
 			}
 		},
+		"seasons": {
+			"description": "by name the day each year on which a season begins and the one before which it ends; may go over the new year",
+			"type": "object", "maxProperties": 16,
+			"propertyNames": {"$ref": "#/$defs/name"},
+			"additionalProperties": {"type": "array", "minItems": 2, "maxItems": 2, "uniqueItems": true, "items": {"$ref": "#/$defs/day"}}
+		},
+		"periods": {
+			"description": "the parts of a day; the first with a matching window wins, the one without windows is the rest of the day",
+			"type": "array", "minItems": 1, "maxItems": 16,
+			"items": {
+				"type": "object", "required": ["name"], "additionalProperties": false,
+				"properties": {
+					"name": {"description": "each name once", "$ref": "#/$defs/name"},
+					"windows": {
+						"description": "of all periods together at most 64; each must decide some minute of some day",
+						"type": "array", "minItems": 1, "maxItems": 64,
+						"items": {
+							"type": "object", "required": ["from", "to"], "additionalProperties": false,
+							"properties": {
+								"from": {"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$"},
+								"to": {"description": "not part of the window; up to 24:00; earlier than from: on the next day, which then counts as part of the day it began on", "type": "string", "pattern": "^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"},
+								"seasons": {"description": "only in one of these; any when not given", "type": "array", "minItems": 1, "maxItems": 16, "uniqueItems": true, "items": {"$ref": "#/$defs/name"}},
+								"flag": {"description": "only on days with this flag in the site's calendar", "$ref": "#/$defs/name"},
+								"days": {"description": "only on these types of day; any when not given", "type": "array", "minItems": 1, "maxItems": 3, "uniqueItems": true, "items": {"enum": ["workday", "weekend", "holiday"]}}
+							}
+						}
+					}
+				}
+			}
+		},
 		"tier_adders": {
-			"description": "added to the price of each tier; one element per tier",
+			"description": "added to the price of each tier in every period; one element per tier",
 			"type": "array", "minItems": 1, "maxItems": 16,
 			"items": {"$ref": "#/$defs/price"}
 		},
 		"adders": {
-			"description": "paid on every kWh beside the energy price, such as government funds",
+			"description": "paid on every kWh beside the energy price, such as government funds; the power factor does not touch them",
 			"type": "array", "minItems": 1, "maxItems": 32,
 			"items": {
 				"type": "object", "required": ["name", "price"], "additionalProperties": false,
 				"properties": {
-					"name": {"description": "not blank, each name once", "type": "string", "pattern": "[^ \\t\\r\\n]"},
+					"name": {"description": "each name once", "$ref": "#/$defs/name"},
 					"price": {"$ref": "#/$defs/price"}
 				}
 			}
 		},
+		"fees": {
+			"description": "paid for time",
+			"type": "array", "minItems": 1, "maxItems": 16,
+			"items": {
+				"type": "object", "required": ["name", "per", "amount"], "additionalProperties": false,
+				"properties": {
+					"name": {"description": "each name once", "$ref": "#/$defs/name"},
+					"per": {"description": "each local day begun, calendar month or billing cycle", "enum": ["day", "month", "cycle"]},
+					"amount": {"$ref": "#/$defs/price"},
+					"prorate": {"description": "true: by the days begun of the month or cycle; false: whole from its first day on", "type": "boolean", "default": false}
+				}
+			}
+		},
+		"demand": {
+			"description": "a price per kW and billing cycle, for the share of its days",
+			"type": "object", "required": ["per_kw"], "additionalProperties": false,
+			"properties": {
+				"per_kw": {"$ref": "#/$defs/price"},
+				"basis": {"description": "maximum: highest mean power of a window; contract, capacity: contract_kw, capacity_kva of the supply's terms", "enum": ["maximum", "contract", "capacity"], "default": "maximum"},
+				"window_minutes": {"description": "a divisor of 1440, counted from local midnight", "type": "integer", "minimum": 1, "maximum": 1440, "default": 15}
+			}
+		},
+		"power_factor": {
+			"description": "a closed charge's energy and demand change by the published table: power_factor_table()",
+			"type": "object", "required": ["standard"], "additionalProperties": false,
+			"properties": {"standard": {"enum": [0.80, 0.85, 0.90]}}
+		},
+		"minimum": {"description": "least amount of a closed charge before tax, for the share of the cycle's days", "$ref": "#/$defs/number"},
+		"tax_rate": {"description": "share of everything above", "type": "number", "minimum": 0, "maximum": 1, "multipleOf": 0.00000001},
+		"tax_included": {"description": "true: prices include the tax, nothing is added", "type": "boolean", "default": false},
 		"rounding": {
-			"description": "how a month's exact amount becomes money",
+			"description": "how the exact amount of a charge becomes money",
 			"type": "object", "additionalProperties": false,
 			"properties": {
 				"amount": {"description": "half_up and up away from zero, down towards zero", "enum": ["half_up", "down", "up"], "default": "half_up"},
 				"digits": {"type": "integer", "minimum": 0, "maximum": 2, "default": 2},
-				"kwh_digits": {"type": "null"}
+				"kwh_digits": {"description": "a charge's energy is first rounded half up to so many digits of a kWh; null: as measured", "type": ["integer", "null"], "minimum": 0, "maximum": 3, "default": null}
 			}
 		}
 	},
 	"$defs": {
+		"name": {"description": "not blank, at most 63 bytes", "type": "string", "maxLength": 63, "pattern": "[^ \\t\\r\\n]"},
+		"day": {"description": "month and day of any year", "type": "string", "pattern": "^(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"},
 		"number": {"type": "number", "minimum": 0, "maximum": 1000000, "multipleOf": 0.00000001},
 		"price": {
 			"oneOf": [
 				{"$ref": "#/$defs/number"},
 				{
-					"description": "value x times, rounded half up to digits places, and plus on top; plus has no more places than digits keeps, the price is at most 1000000",
-					"type": "object", "required": ["value"], "additionalProperties": false,
+					"description": "value, or the named price ref stands for, x times, rounded half up to digits places, and plus on top; plus has no more places than digits keeps, a price from a value is at most 1000000",
+					"type": "object", "additionalProperties": false,
+					"oneOf": [{"required": ["value"]}, {"required": ["ref"]}],
 					"properties": {
 						"value": {"$ref": "#/$defs/number"},
+						"ref": {"description": "name of a price the site keeps", "$ref": "#/$defs/name"},
 						"times": {"type": "number", "minimum": 0, "maximum": 1000, "multipleOf": 0.00000001, "default": 1},
 						"plus": {"$ref": "#/$defs/number", "default": 0},
 						"digits": {"type": "integer", "minimum": 0, "maximum": 8, "default": 8}
@@ -104,7 +194,7 @@ SELECT $schema${
 }$schema$::jsonb
 $$;
 COMMENT ON FUNCTION submeter.tariff_schema() IS
-'JSON schema (draft 2020-12) of the tariff definitions this version accepts. What a schema cannot say (rising bounds, holes, rows that never match) stands in its descriptions; check_tariff() is the judge.';
+'JSON schema (draft 2020-12) of the tariff definitions this version accepts. What a schema cannot say (rising bounds, holes, rows and windows that never match) stands in its descriptions; check_tariff() is the judge.';
 
 CREATE FUNCTION submeter.create_tariff(site_id int, code text, definition jsonb, valid_from timestamptz) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
@@ -124,7 +214,8 @@ BEGIN
 				ELSE 'The argument valid_from is NULL or infinity.' END,
 			HINT = 'Pass a definition such as {"energy": [{"price": 0.8}]} and the time from which it is in force.';
 	END IF;
-	PERFORM submeter.check_tariff(create_tariff.definition);
+	PERFORM submeter.check_tariff(create_tariff.definition,
+		submeter.named_prices(create_tariff.site_id, create_tariff.valid_from));
 	SELECT t.tariff_id INTO wanted_id FROM submeter.tariff t
 	WHERE t.site_id = create_tariff.site_id AND t.code = create_tariff.code;
 	SELECT v.definition INTO known FROM submeter.tariff_version v
@@ -168,8 +259,12 @@ ALTER FUNCTION submeter.create_tariff(int, text, jsonb, timestamptz) OWNER TO su
 REVOKE ALL ON FUNCTION submeter.create_tariff(int, text, jsonb, timestamptz) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION submeter.create_tariff(int, text, jsonb, timestamptz) TO submeter_admin;
 -- Pure functions of their arguments: whoever works with prices, tenants included, may compute with them.
-REVOKE ALL ON FUNCTION submeter.check_tariff(jsonb), submeter.tariff_schema(),
+REVOKE ALL ON FUNCTION submeter.check_tariff(jsonb, jsonb), submeter.tariff_schema(), submeter.power_factor_table(),
 	submeter.quote(jsonb, timestamptz[], numeric[], text, jsonb, numeric, jsonb) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION submeter.check_tariff(jsonb), submeter.tariff_schema(),
+GRANT EXECUTE ON FUNCTION submeter.check_tariff(jsonb, jsonb), submeter.tariff_schema(), submeter.power_factor_table(),
 	submeter.quote(jsonb, timestamptz[], numeric[], text, jsonb, numeric, jsonb)
 	TO submeter_owner, submeter_admin, submeter_operator, submeter_cashier, submeter_auditor, submeter_erp, submeter_tenant;
+-- Row-level security decides whose prices are seen.
+REVOKE ALL ON FUNCTION submeter.named_prices(int, timestamptz) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION submeter.named_prices(int, timestamptz)
+	TO submeter_owner, submeter_admin, submeter_operator, submeter_cashier, submeter_auditor, submeter_erp;
