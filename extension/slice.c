@@ -1,48 +1,36 @@
 /*
  * slice.c - cuts the time between two readings and puts the energy where it belongs.
  *
- * Inside an interval energy is linear. It is cut at local hours, supplies, setups and tariff versions;
- * the register at each edge is interpolated and rounded to whole Wh, so the parts always add up to the
- * difference of the registers. Nothing here talks to the database.
+ * Inside an interval energy is linear, or spread by the shape of a gap. It is cut where a supply, a
+ * setup or the span of an account changes, at local hours where usage is kept, and at demand windows.
+ * The register at each edge is interpolated and rounded to whole Wh, and so is the register after the
+ * multiplier: the parts always add up to the difference of the registers, and where else it is cut
+ * changes no part. Nothing here talks to the database.
  */
 #include "module.h"
 
 #include "datatype/timestamp.h"
-#include "utils/datetime.h"
 #include "utils/memutils.h"
 
-#include "plausible.h"
 #include "settle.h"
-#include "tariff.h"
 
-/*
- * The local day that holds a time.
- */
-void
-day_find(SmDay *day, TimestampTz at, pg_tz *zone)
+/* An interval on its way. */
+typedef struct SmSlicer
 {
-	struct pg_tm local;
-	fsec_t fraction;
-	int offset;
-	int32 date;
-
-	if (at >= day->from && at < day->to)
-		return;
-	if (timestamp2tm(at, &offset, &local, &fraction, NULL, zone) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("timestamp out of range")));
-	date = date2j(local.tm_year, local.tm_mon, local.tm_mday);
-	day->date = date - POSTGRES_EPOCH_JDATE;
-	for (int next = 0; next < 2; next++)
-	{
-		TimestampTz *edge = next ? &day->to : &day->from;
-		Timestamp midnight = (Timestamp) (day->date + next) * USECS_PER_DAY;
-
-		j2date(date + next, &local.tm_year, &local.tm_mon, &local.tm_mday);
-		local.tm_hour = local.tm_min = local.tm_sec = 0;
-		*edge = midnight + (int64) DetermineTimeZoneOffset(&local, zone) * USECS_PER_SEC;
-	}
-}
+	const SmInterval *interval;
+	const SmSetup *setup;
+	const SmSupply *supply;
+	TimestampTz edge; /* where setup or supply may change */
+	int64 delta_wh;
+	int64 delta_varh;
+	bool has_varh;
+	bool estimated;
+	bool shaped;
+	SmShape shape;
+	TimestampTz at;
+	int64 at_wh;
+	int64 at_varh;
+} SmSlicer;
 
 /*
  * Place for the usage of a meter and day; the day before is complete then.
@@ -68,127 +56,6 @@ usage_day_at(SmSettle *settle, const SmMeter *meter)
 	return usage;
 }
 
-/*
- * The tariff version in force; NULL before the first one.
- */
-const SmVersion *
-pair_version_at(const SmPair *pair, TimestampTz at)
-{
-	int low = 0;
-	int high = pair->n_versions;
-
-	while (low < high)
-	{
-		int middle = (low + high) / 2;
-
-		if (pair->versions[middle].from <= at)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low > 0 ? &pair->versions[low - 1] : NULL;
-}
-
-/*
- * Appends an empty cycle to a pair.
- */
-SmCycle *
-pair_cycle_add(SmPair *pair, TimestampTz from, TimestampTz to)
-{
-	SmCycle *cycle;
-
-	if (pair->n_cycles == pair->max_cycles)
-	{
-		pair->max_cycles = Max(4, pair->max_cycles * 2);
-		pair->cycles = pair->cycles == NULL
-						   ? palloc(sizeof(SmCycle) * pair->max_cycles)
-						   : repalloc(pair->cycles, sizeof(SmCycle) * pair->max_cycles);
-	}
-	cycle = &pair->cycles[pair->n_cycles++];
-	memset(cycle, 0, sizeof(*cycle));
-	cycle->from = from;
-	cycle->to = to;
-	cycle->settled_to = from;
-	return cycle;
-}
-
-/*
- * The billing cycle that holds a time; made when it is the first energy in it.
- */
-SmCycle *
-pair_cycle_at(SmSettle *settle, SmPair *pair, TimestampTz at)
-{
-	TimestampTz from;
-	TimestampTz to;
-
-	for (int i = 0; i < pair->n_cycles; i++)
-	{
-		int tried = (pair->at + i) % pair->n_cycles;
-
-		if (at >= pair->cycles[tried].from && at < pair->cycles[tried].to)
-		{
-			pair->at = tried;
-			return &pair->cycles[tried];
-		}
-	}
-	tariff_cycle(at, settle->zone, &from, &to);
-	pair->at = pair->n_cycles;
-	return pair_cycle_add(pair, from, to);
-}
-
-/*
- * Index of the span of a cycle that starts at a time; made in its place when it is new.
- */
-int
-cycle_span_at(SmCycle *cycle, TimestampTz from)
-{
-	int at = cycle->n_spans;
-
-	while (at > 0 && cycle->span_from[at - 1] >= from)
-		at--;
-	if (at < cycle->n_spans && cycle->span_from[at] == from)
-		return at;
-	if (cycle->n_spans == cycle->max_spans)
-	{
-		int max = Max(2, cycle->max_spans * 2);
-		TimestampTz *span_from = palloc(sizeof(TimestampTz) * max);
-		int64 *span_wh = palloc(sizeof(int64) * max);
-
-		if (cycle->n_spans > 0)
-		{
-			memcpy(span_from, cycle->span_from, sizeof(TimestampTz) * cycle->n_spans);
-			memcpy(span_wh, cycle->span_wh, sizeof(int64) * cycle->n_spans);
-		}
-		cycle->span_from = span_from;
-		cycle->span_wh = span_wh;
-		cycle->max_spans = max;
-	}
-	memmove(&cycle->span_from[at + 1], &cycle->span_from[at],
-			sizeof(TimestampTz) * (cycle->n_spans - at));
-	memmove(&cycle->span_wh[at + 1], &cycle->span_wh[at], sizeof(int64) * (cycle->n_spans - at));
-	cycle->span_from[at] = from;
-	cycle->span_wh[at] = 0;
-	cycle->n_spans++;
-	return at;
-}
-
-/*
- * Adds energy to what an account owes on a tariff.
- */
-static void
-charge_add(SmSettle *settle, SmPair *pair, TimestampTz from, TimestampTz to, int64 wh)
-{
-	SmCycle *cycle = pair_cycle_at(settle, pair, from);
-	const SmVersion *version = pair_version_at(pair, from);
-	TimestampTz span_from = version != NULL ? Max(version->from, cycle->from) : cycle->from;
-	int span;
-
-	span = cycle_span_at(cycle, span_from);
-	cycle->span_wh[span] += wh;
-	cycle->settled_to = Max(cycle->settled_to, to);
-	cycle->touched = true;
-}
-
 static const SmSupply *
 supply_at(const SmMeter *meter, TimestampTz at)
 {
@@ -200,10 +67,13 @@ supply_at(const SmMeter *meter, TimestampTz at)
 	return NULL;
 }
 
-static const SmSetup *
+/*
+ * What holds for a meter at a time.
+ */
+const SmSetup *
 setup_at(const SmMeter *meter, TimestampTz at)
 {
-	static const SmSetup plain = {DT_NOBEGIN, SM_SCALE_MULTIPLIER, 0};
+	static const SmSetup plain = {DT_NOBEGIN, SM_SCALE_MULTIPLIER, 0, 0, false};
 	const SmSetup *found = &plain;
 
 	for (int i = 0; i < meter->n_setups && meter->setups[i].from <= at; i++)
@@ -212,14 +82,16 @@ setup_at(const SmMeter *meter, TimestampTz at)
 }
 
 /*
- * The next time at which something other than an hour changes for a meter.
+ * Setup and supply at the time at hand, and until when they hold.
  */
-static TimestampTz
-meter_next_edge(const SmSettle *settle, const SmMeter *meter, const SmSupply *supply,
-				TimestampTz at)
+static void
+slicer_look(SmSlicer *slicer, const SmMeter *meter)
 {
-	TimestampTz edge = DT_NOEND;
+	TimestampTz at = slicer->at;
+	TimestampTz edge = meter->usage_from > at ? meter->usage_from : DT_NOEND;
 
+	slicer->setup = setup_at(meter, at);
+	slicer->supply = supply_at(meter, at);
 	for (int i = 0; i < meter->n_setups; i++)
 	{
 		if (meter->setups[i].from > at)
@@ -227,66 +99,184 @@ meter_next_edge(const SmSettle *settle, const SmMeter *meter, const SmSupply *su
 	}
 	for (int i = 0; i < meter->n_supplies; i++)
 	{
-		if (meter->supplies[i].from > at)
-			edge = Min(edge, meter->supplies[i].from);
-		if (meter->supplies[i].to > at)
-			edge = Min(edge, meter->supplies[i].to);
-	}
-	if (supply != NULL)
-	{
-		const SmPair *pair = &settle->pairs[supply->pair];
+		const SmSupply *supply = &meter->supplies[i];
 
-		for (int i = 0; i < pair->n_versions; i++)
-		{
-			if (pair->versions[i].from > at)
-				edge = Min(edge, pair->versions[i].from);
-		}
+		if (supply->from > at)
+			edge = Min(edge, supply->from);
+		if (supply->to > at)
+			edge = Min(edge, supply->to);
+		if (supply->count_from > at)
+			edge = Min(edge, supply->count_from);
 	}
-	return edge;
+	slicer->edge = edge;
 }
 
 /*
- * Energy at a register after the multiplier, rounded half up to whole Wh: of the register itself and not
- * of differences, so that differences add up.
+ * A register after the multiplier, rounded half up to whole units: of the register itself and not of
+ * differences, so that differences add up.
  */
 static inline int64
-primary_wh(const SmSetup *setup, int64 register_wh)
+primary(const SmSetup *setup, int64 value)
 {
-	__int128 scaled = (__int128) register_wh * setup->multiplier_e4;
+	__int128 scaled = (__int128) value * setup->multiplier_e4;
 
+	if (setup->multiplier_e4 == SM_SCALE_MULTIPLIER)
+		return value;
 	return (int64) ((scaled + SM_SCALE_MULTIPLIER / 2) / SM_SCALE_MULTIPLIER);
 }
 
+/*
+ * What a register rose by. One that went back without rolling over was reset or exchanged: nothing can
+ * be proved for that interval, so nothing is counted.
+ */
 static int64
-register_at(TimestampTz from, int64 from_wh, TimestampTz to, int64 delta_wh, TimestampTz at)
+energy_delta(const SmSlicer *slicer)
 {
-	int64 wh;
+	const SmInterval *interval = slicer->interval;
+	const SmSetup *setup = slicer->setup;
+	int64 delta_wh = interval->to_wh - interval->from_wh;
 
-	if (at >= to)
-		return from_wh + delta_wh;
-	if (!rating_interpolate(0, delta_wh, at - from, to - from, &wh))
+	if (delta_wh >= 0)
+		return delta_wh;
+	delta_wh += setup->modulus_wh;
+	/*
+	 * The fold let it pass because the rating allows the roll-over. Where a person's word did, more
+	 * than half a turn backwards is a roll-over, less is a reset.
+	 */
+	if (setup->modulus_wh == 0 || delta_wh < 0 ||
+		(interval->judged && delta_wh > setup->modulus_wh / 2))
+		return 0;
+	return delta_wh;
+}
+
+static int64
+share_at(const SmSlicer *slicer, int64 delta, TimestampTz at)
+{
+	const SmInterval *interval = slicer->interval;
+	int64 share;
+
+	if (at >= interval->to)
+		return delta;
+	if (!rating_interpolate(0, delta, at - interval->from, interval->to - interval->from, &share))
 		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 						errmsg("energy of an interval is out of range")));
-	return from_wh + wh;
+	return share;
+}
+
+static void
+slicer_begin(SmSettle *settle, SmSlicer *slicer, const SmMeter *meter, const SmInterval *interval)
+{
+	int64 length = interval->to - interval->from;
+
+	slicer->interval = interval;
+	slicer->at = interval->from;
+	slicer->at_wh = interval->from_wh;
+	slicer->at_varh = interval->from_varh;
+	slicer_look(slicer, meter);
+	slicer->delta_wh = energy_delta(slicer);
+	slicer->delta_varh = interval->to_varh - interval->from_varh;
+	slicer->has_varh = interval->has_varh && interval->to_wh >= interval->from_wh &&
+					   interval->to_varh >= interval->from_varh;
+	slicer->shaped = false;
+	slicer->estimated = interval->estimated || (slicer->setup->gap_usecs > 0 && length > slicer->setup->gap_usecs);
+	if (slicer->estimated && slicer->setup->gap_week && slicer->delta_wh > 0)
+		slicer->shaped = shape_begin(settle, meter, interval, &slicer->shape);
 }
 
 /*
- * Puts one part, inside one local hour, into the usage of the meter and the charge of the account.
+ * How far the span of an account reaches from a time on, demand windows included.
+ */
+static TimestampTz
+pair_reach(SmSettle *settle, SmPair *pair, TimestampTz at)
+{
+	const SmTariff *tariff;
+	TimestampTz reach;
+
+	if (at < pair->cursor.from || at >= pair->cursor.to)
+		pair_seek(settle, pair, at);
+	reach = pair->cursor.to;
+	tariff = pair->cursor.version != NULL ? pair->cursor.version->tariff : NULL;
+	if (tariff != NULL && tariff->demand == SM_DEMAND_MAXIMUM)
+	{
+		day_find(&settle->day, at, settle->zone);
+		reach = Min(reach, demand_window_end(&settle->day, tariff->window_minutes, at));
+	}
+	return reach;
+}
+
+/*
+ * Adds a piece to the span under the cursor of an account.
  */
 static void
-slice_take(SmSettle *settle, const SmMeter *meter, const SmSupply *supply, TimestampTz from,
-		   TimestampTz to, int64 wh)
+charge_add(SmSettle *settle, SmPair *pair, const SmSlicer *slicer, TimestampTz to, int64 wh,
+		   int64 varh)
 {
-	if (!settle->dry && from >= meter->usage_from)
-	{
-		SmUsageDay *usage = usage_day_at(settle, meter);
-		int hour = (int) ((from - settle->day.from) / USECS_PER_HOUR);
+	SmCycle *cycle = &pair->cycles[pair->cursor.cycle];
+	const SmTariff *tariff = pair->cursor.version != NULL ? pair->cursor.version->tariff : NULL;
 
-		usage->hour_wh[hour] += wh;
-		usage->n_hours = Max(usage->n_hours, hour + 1);
+	cycle->spans[pair->cursor.span].wh += wh;
+	cycle->settled_to = Max(cycle->settled_to, to);
+	cycle->touched = true;
+	if (slicer->estimated)
+		cycle->estimated_wh += wh;
+	if (tariff == NULL)
+		return;
+	if (tariff->power_factor != 0 && slicer->has_varh)
+	{
+		cycle->active_wh += wh;
+		cycle->reactive_varh += varh;
 	}
-	if (supply != NULL && from >= supply->count_from)
-		charge_add(settle, &settle->pairs[supply->pair], from, to, wh);
+	if (tariff->demand == SM_DEMAND_MAXIMUM)
+	{
+		day_find(&settle->day, slicer->at, settle->zone);
+		demand_add(pair, &settle->day, tariff->window_minutes, slicer->at, wh);
+	}
+}
+
+/*
+ * Keeps a piece for a trace.
+ */
+static void
+trace_add(SmSettle *settle, const SmMeter *meter, const SmSlicer *slicer, int pair, TimestampTz to,
+		  int64 wh)
+{
+	SmTrace *trace = settle->trace;
+	const SmCursor *cursor = &settle->pairs[pair].cursor;
+	const SmCycle *cycle = &settle->pairs[pair].cycles[cursor->cycle];
+	SmTracePiece *piece;
+
+	if (cycle->from != trace->from || !settle->pairs[pair].asked)
+		return;
+	if (trace->n == trace->max)
+	{
+		trace->max = Max(256, trace->max * 2);
+		trace->pieces = trace->pieces == NULL
+							? palloc(sizeof(SmTracePiece) * trace->max)
+							: repalloc_huge(trace->pieces, sizeof(SmTracePiece) * trace->max);
+	}
+	piece = &trace->pieces[trace->n++];
+	piece->meter_id = meter->meter_id;
+	piece->interval = *slicer->interval;
+	piece->multiplier_e4 = slicer->setup->multiplier_e4;
+	piece->from = slicer->at;
+	piece->to = to;
+	piece->wh = wh;
+	piece->estimated = slicer->estimated;
+	piece->pair = pair;
+	piece->span_from = cycle->spans[cursor->span].from;
+	piece->period = cycle->spans[cursor->span].period;
+}
+
+static void
+usage_add(SmSettle *settle, const SmMeter *meter, const SmSlicer *slicer, int64 wh)
+{
+	SmUsageDay *usage = usage_day_at(settle, meter);
+	int hour = (int) ((slicer->at - settle->day.from) / USECS_PER_HOUR);
+
+	usage->hour_wh[hour] += wh;
+	usage->n_hours = Max(usage->n_hours, hour + 1);
+	if (slicer->estimated)
+		usage->estimated_wh += wh;
 }
 
 /*
@@ -295,11 +285,13 @@ slice_take(SmSettle *settle, const SmMeter *meter, const SmSupply *supply, Times
 static void
 power_take(SmSettle *settle, const SmMeter *meter, TimestampTz to, float4 power_w)
 {
-	int hour = (int) ((to - 1 - settle->day.from) / USECS_PER_HOUR);
+	int hour;
 	SmUsageDay *usage;
 
 	if (settle->dry || to - 1 < meter->usage_from || !(power_w > 0))
 		return;
+	day_find(&settle->day, to - 1, settle->zone);
+	hour = (int) ((to - 1 - settle->day.from) / USECS_PER_HOUR);
 	usage = usage_day_at(settle, meter);
 	power_w = power_w * setup_at(meter, to - 1)->multiplier_e4 / SM_SCALE_MULTIPLIER;
 	usage->hour_max_w[hour] = Max(usage->hour_max_w[hour], power_w);
@@ -307,49 +299,71 @@ power_take(SmSettle *settle, const SmMeter *meter, TimestampTz to, float4 power_
 }
 
 /*
- * The energy between two valid readings. A register that went back without rolling over was reset or
- * exchanged: nothing can be proved for that interval, so nothing is counted.
+ * The next piece: as far as everything stays as it is.
+ */
+static void
+slicer_step(SmSettle *settle, SmMeter *meter, SmSlicer *slicer)
+{
+	const SmSupply *supply = slicer->supply;
+	TimestampTz at = slicer->at;
+	TimestampTz next = Min(slicer->edge, slicer->interval->to);
+	bool usage = !settle->dry && at >= meter->usage_from;
+	bool charged = supply != NULL && at >= supply->count_from;
+	int shadow = charged ? settle->pairs[supply->pair].shadow : -1;
+	int64 next_wh;
+	int64 next_varh = 0;
+	int64 wh;
+	int64 varh = 0;
+
+	if (usage || slicer->shaped)
+	{
+		day_find(&settle->day, at, settle->zone);
+		next = Min(next, at + USECS_PER_HOUR - (at - settle->day.from) % USECS_PER_HOUR);
+		next = Min(next, settle->day.to);
+	}
+	if (charged)
+		next = Min(next, pair_reach(settle, &settle->pairs[supply->pair], at));
+	if (shadow >= 0)
+		next = Min(next, pair_reach(settle, &settle->pairs[shadow], at));
+	next_wh = slicer->interval->from_wh +
+			  (slicer->shaped ? shape_pass(settle, &slicer->shape, at, next, slicer->delta_wh)
+							  : share_at(slicer, slicer->delta_wh, next));
+	wh = primary(slicer->setup, next_wh) - primary(slicer->setup, slicer->at_wh);
+	if (slicer->has_varh)
+	{
+		next_varh = slicer->interval->from_varh + share_at(slicer, slicer->delta_varh, next);
+		varh = primary(slicer->setup, next_varh) - primary(slicer->setup, slicer->at_varh);
+	}
+	if (charged)
+		charge_add(settle, &settle->pairs[supply->pair], slicer, next, wh, varh);
+	if (shadow >= 0)
+		charge_add(settle, &settle->pairs[shadow], slicer, next, wh, varh);
+	if (charged && settle->trace != NULL)
+		trace_add(settle, meter, slicer, supply->pair, next, wh);
+	if (usage)
+	{
+		day_find(&settle->day, at, settle->zone);
+		usage_add(settle, meter, slicer, wh);
+	}
+	slicer->at = next;
+	slicer->at_wh = next_wh;
+	slicer->at_varh = next_varh;
+}
+
+/*
+ * The energy between two counted readings.
  */
 void
-slice_interval(SmSettle *settle, SmMeter *meter, TimestampTz from, int64 from_wh, TimestampTz to,
-			   int64 to_wh, float4 power_w, bool judged)
+slice_interval(SmSettle *settle, SmMeter *meter, const SmInterval *interval)
 {
-	const SmSetup *setup = setup_at(meter, from);
-	const SmSupply *supply = supply_at(meter, from);
-	TimestampTz edge = meter_next_edge(settle, meter, supply, from);
-	TimestampTz at = from;
-	int64 at_wh = from_wh;
-	int64 delta_wh = to_wh - from_wh;
+	SmSlicer slicer;
 
-	if (delta_wh < 0)
+	slicer_begin(settle, &slicer, meter, interval);
+	while (slicer.at < interval->to)
 	{
-		delta_wh += setup->modulus_wh;
-		/*
-		 * The fold let it pass because the rating allows the roll-over. Where a person's word did,
-		 * more than half a turn backwards is a roll-over, less is a reset.
-		 */
-		if (setup->modulus_wh == 0 || delta_wh < 0 || (judged && delta_wh > setup->modulus_wh / 2))
-			delta_wh = 0;
+		slicer_step(settle, meter, &slicer);
+		if (slicer.at == slicer.edge)
+			slicer_look(&slicer, meter);
 	}
-	while (at < to)
-	{
-		TimestampTz next;
-		int64 next_wh;
-
-		day_find(&settle->day, at, settle->zone);
-		next = at + USECS_PER_HOUR - (at - settle->day.from) % USECS_PER_HOUR;
-		next = Min(Min(next, settle->day.to), Min(edge, to));
-		next_wh = register_at(from, from_wh, to, delta_wh, next);
-		slice_take(settle, meter, supply, at, next,
-				   primary_wh(setup, next_wh) - primary_wh(setup, at_wh));
-		at = next;
-		at_wh = next_wh;
-		if (at == edge)
-		{
-			setup = setup_at(meter, at);
-			supply = supply_at(meter, at);
-			edge = meter_next_edge(settle, meter, supply, at);
-		}
-	}
-	power_take(settle, meter, to, power_w);
+	power_take(settle, meter, interval->to, interval->power_w);
 }

@@ -16,6 +16,8 @@ INSERT INTO submeter.verb (verb, roles, dangerous) VALUES
 	('ingest_json', '{submeter_poller,submeter_field,submeter_admin}', false),
 	('judge_reading', '{submeter_admin,submeter_operator,submeter_field}', true),
 	('create_tariff', '{submeter_admin}', true),
+	('simulate_tariff', '{submeter_admin,submeter_operator,submeter_auditor}', false),
+	('simulate_summary', '{submeter_admin,submeter_operator,submeter_auditor}', false),
 	('settle', '{submeter_admin,submeter_operator}', false),
 	('post_charges', '{submeter_admin}', false),
 	('close_cycle', '{submeter_admin}', false),

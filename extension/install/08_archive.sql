@@ -70,6 +70,12 @@ BEGIN
 	END IF;
 	IF TG_OP <> 'DELETE' THEN
 		PERFORM submeter.mark_dirty(NEW.site_id, NEW.meter_id, lower(NEW.during));
+		-- A tariff that grows with time alone is owed though the meter may never be read.
+		INSERT INTO submeter.charge_dirty AS d (site_id, account_id, tariff_id, from_ts)
+		SELECT NEW.site_id, NEW.account_id, NEW.tariff_id, lower(NEW.during)
+		WHERE EXISTS (SELECT FROM submeter.tariff_version v
+			WHERE v.site_id = NEW.site_id AND v.tariff_id = NEW.tariff_id AND v.definition ?| '{fees,demand}')
+		ON CONFLICT ON CONSTRAINT charge_dirty_pkey DO UPDATE SET from_ts = least(d.from_ts, EXCLUDED.from_ts);
 	END IF;
 	RETURN NULL;
 END
@@ -146,18 +152,12 @@ DECLARE
 	changed submeter.tariff_version;
 BEGIN
 	changed := CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
-	PERFORM submeter.mark_dirty(changed.site_id, t.meter_id, t.from_ts)
-	FROM (
-		SELECT s.meter_id, greatest(min(lower(s.during)), changed.valid_from) AS from_ts
-		FROM submeter.supply s
-		WHERE s.site_id = changed.site_id AND s.tariff_id = changed.tariff_id
-			AND (upper_inf(s.during) OR upper(s.during) > changed.valid_from)
-		GROUP BY s.meter_id
-		ORDER BY s.meter_id) t;
+	PERFORM submeter.mark_tariffs_dirty(changed.site_id, ARRAY[changed.tariff_id],
+		CASE WHEN TG_OP = 'UPDATE' THEN least(OLD.valid_from, NEW.valid_from) ELSE changed.valid_from END);
 	RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION submeter.tariff_version_dirty() IS 'Marks the meters on a tariff for settlement from the date from which its price changed.';
+COMMENT ON FUNCTION submeter.tariff_version_dirty() IS 'Marks the accounts on a tariff for settlement from the date from which its price changed.';
 
 CREATE FUNCTION submeter.allowance_follow() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER

@@ -336,6 +336,7 @@ AS $$
 		coalesce(s.valid_ts, '-infinity') < policy_meters.as_of - p.stale_after
 			-- A fact behind what is settled has changed and the balance does not know it yet.
 			OR coalesce(d.seq > t.seq AND d.from_ts < t.settled_to, false)
+			OR EXISTS (SELECT FROM submeter.charge_dirty x WHERE x.site_id = y.site_id AND x.account_id = y.account_id)
 			-- Its gateway was gone so long that lead times begin anew, and the poller has not told of its return yet.
 			OR coalesce(policy_meters.as_of - coalesce(g.offline_since, g.last_contact_at + 3 * g.poll_interval) >= (
 				SELECT min(q.outage_restart) FROM submeter.credit_policy q WHERE q.site_id = e.site_id), false),

@@ -145,6 +145,7 @@ CREATE TABLE submeter.supply (
 	CONSTRAINT supply_during_not_empty CHECK (NOT isempty(during)),
 	CONSTRAINT supply_during_starts CHECK (NOT lower_inf(during) AND lower(during) > '-infinity'),
 	CONSTRAINT supply_during_half_open CHECK (isempty(during) OR (lower_inc(during) OR lower_inf(during)) AND NOT upper_inc(during)),
+	CONSTRAINT supply_terms_sound CHECK (submeter.terms_are_sound(terms)),
 	CONSTRAINT supply_one_account_per_meter EXCLUDE USING gist (site_id WITH =, meter_id WITH =, during WITH &&)
 );
 CREATE INDEX supply_account ON submeter.supply (site_id, account_id, tariff_id);
@@ -171,7 +172,8 @@ CREATE TABLE submeter.allowance (
 	PRIMARY KEY (site_id, allowance_id),
 	FOREIGN KEY (site_id, account_id) REFERENCES submeter.account,
 	FOREIGN KEY (site_id, tariff_id) REFERENCES submeter.tariff,
-	CHECK ((kwh IS NULL) <> (amount IS NULL))
+	CHECK ((kwh IS NULL) <> (amount IS NULL)),
+	CONSTRAINT allowance_one_in_energy EXCLUDE USING gist (site_id WITH =, account_id WITH =, tariff_id WITH =, during WITH &&) WHERE (kwh IS NOT NULL)
 );
 CREATE INDEX allowance_account ON submeter.allowance (site_id, account_id, tariff_id);
 SELECT submeter.describe('allowance', 'Free or subsidised energy or money of an account per billing cycle (补贴): used first, never refunded, never carried over.', '{

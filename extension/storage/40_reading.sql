@@ -138,10 +138,12 @@ CREATE TABLE submeter.meter_settled (
 	meter_id bigint NOT NULL,
 	seq bigint NOT NULL DEFAULT 0,
 	settled_to timestamptz NOT NULL,
+	estimated_from timestamptz,
 	PRIMARY KEY (site_id, meter_id)
 ) WITH (fillfactor = 60);
 SELECT submeter.describe('meter_settled', 'How far a meter is settled; written by settle only, so that neither waits for the other.', '{
-	"seq":"meter_dirty.seq that is done","settled_to":"time of the last reading used"}');
+	"seq":"meter_dirty.seq that is done","settled_to":"time of the last reading or estimate used",
+	"estimated_from":"time of the last reading, when settled_to is that of an estimate"}');
 
 CREATE TABLE submeter.usage_day (
 	site_id int NOT NULL,
@@ -250,6 +252,26 @@ CREATE TABLE submeter.site_settled (
 	accrued_to date NOT NULL
 );
 SELECT submeter.describe('site_settled', 'How far time alone is settled at a site.', '{"accrued_to":"last local day whose fees and share of demand are in the charges"}');
+
+-- What changes what is owed, but no usage.
+CREATE TRIGGER keep_cycles BEFORE UPDATE ON submeter.site FOR EACH ROW EXECUTE FUNCTION submeter.site_cycle_keep();
+CREATE TRIGGER keep_priced BEFORE UPDATE OR DELETE ON submeter.price_item FOR EACH ROW EXECUTE FUNCTION submeter.price_item_keep();
+CREATE TRIGGER follow_insert AFTER INSERT ON submeter.price_item
+	REFERENCING NEW TABLE AS changed_price FOR EACH STATEMENT EXECUTE FUNCTION submeter.price_item_follow();
+CREATE TRIGGER follow_old AFTER UPDATE ON submeter.price_item
+	REFERENCING OLD TABLE AS changed_price FOR EACH STATEMENT EXECUTE FUNCTION submeter.price_item_follow();
+CREATE TRIGGER follow_new AFTER UPDATE ON submeter.price_item
+	REFERENCING NEW TABLE AS changed_price FOR EACH STATEMENT EXECUTE FUNCTION submeter.price_item_follow();
+CREATE TRIGGER follow_delete AFTER DELETE ON submeter.price_item
+	REFERENCING OLD TABLE AS changed_price FOR EACH STATEMENT EXECUTE FUNCTION submeter.price_item_follow();
+CREATE TRIGGER follow_insert AFTER INSERT ON submeter.calendar_day
+	REFERENCING NEW TABLE AS changed_day FOR EACH STATEMENT EXECUTE FUNCTION submeter.calendar_day_follow();
+CREATE TRIGGER follow_old AFTER UPDATE ON submeter.calendar_day
+	REFERENCING OLD TABLE AS changed_day FOR EACH STATEMENT EXECUTE FUNCTION submeter.calendar_day_follow();
+CREATE TRIGGER follow_new AFTER UPDATE ON submeter.calendar_day
+	REFERENCING NEW TABLE AS changed_day FOR EACH STATEMENT EXECUTE FUNCTION submeter.calendar_day_follow();
+CREATE TRIGGER follow_delete AFTER DELETE ON submeter.calendar_day
+	REFERENCING OLD TABLE AS changed_day FOR EACH STATEMENT EXECUTE FUNCTION submeter.calendar_day_follow();
 
 SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_cashier,submeter_field,submeter_auditor,submeter_erp}', '{}', 'meter_id = ANY (submeter.my_meters())')
 FROM unnest('{reading,meter_state}'::text[]) r;
