@@ -181,6 +181,8 @@ charge_rate(SmSettle *settle, const SmPair *pair, SmCycle *cycle, bool lines, Sm
 	if (fees != NULL)
 		pfree(fees);
 	cycle->position_wh = row->rated.position_wh;
+	if (rating.last != NULL)
+		row->rated.n_tiers = Max(row->rated.n_tiers, rating.last->n_tiers);
 	row->digits = rating.last != NULL ? rating.last->digits : 0;
 	strlcpy(row->amount, rating_format_e11(row->rated.amount_e11, text, sizeof(text)),
 			sizeof(row->amount));

@@ -251,6 +251,8 @@ INSERT INTO verb_call VALUES
 	('ingest', 'submeter.ingest(S, ''{}'')'), ('ingest_json', 'submeter.ingest_json(S, ''[]'')'),
 	('judge_reading', 'submeter.judge_reading(S, M, ''2025-01-01 01:00+08'', ''accept'', ''x'')'),
 	('create_tariff', 'submeter.create_tariff(S, ''new'', ''{"energy":[{"price":1}]}'', ''2030-01-01'')'),
+	('simulate_tariff', $$submeter.simulate_tariff(S, '{"energy":[{"price":0.8}]}', '2025-01-01', '2025-01-02')$$),
+	('simulate_summary', $$submeter.simulate_summary(S, '{"energy":[{"price":0.8}]}', '2025-01-01', '2025-01-02')$$),
 	('settle', 'submeter.settle(S)'), ('post_charges', 'submeter.post_charges(S)'),
 	('close_cycle', 'submeter.close_cycle(S, ''2024-12-31'')'), ('void_bill', 'submeter.void_bill(S, B, ''x'')'),
 	('issue_bill', 'submeter.issue_bill(S, A, ''2024-12-01 00:00+08'', ''x'')'),
