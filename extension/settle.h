@@ -158,8 +158,9 @@ typedef struct SmPair
 	int n_allowances;
 	SmStay *stays;
 	SmAllowance *allowances;
-	int32 before_day; /* of the charge before the first cycle: day of its last span, SM_NO_DAY: none */
-	int64 before_wh;  /* and tier position at its end */
+	int32
+		before_day; /* of the charge before the first cycle: day of its last span, SM_NO_DAY: none */
+	int64 before_wh; /* and tier position at its end */
 	int n_cycles;
 	int max_cycles;
 	int at; /* cycle used last */
@@ -223,10 +224,11 @@ typedef struct SmMeter
 {
 	int64 meter_id;
 	int64 seq;
-	bool candidate;             /* has something new; others only help to compute a pair anew */
-	TimestampTz settled_to;     /* DT_NOBEGIN: never */
-	TimestampTz estimated_from; /* last reading when settled_to is that of an estimate; else DT_NOEND */
-	TimestampTz usage_from;     /* days before this stay as they are */
+	bool candidate;         /* has something new; others only help to compute a pair anew */
+	TimestampTz settled_to; /* DT_NOBEGIN: never */
+	TimestampTz
+		estimated_from;     /* last reading when settled_to is that of an estimate; else DT_NOEND */
+	TimestampTz usage_from; /* days before this stay as they are */
 	TimestampTz read_from;
 	TimestampTz horizon;
 	bool gap_week; /* of any setup */
@@ -306,7 +308,7 @@ typedef struct SmSettle
 	int32 site_id;
 	int cycle_day;
 	TimestampTz as_of;
-	TimestampTz known_at; /* facts that came later do not count */
+	TimestampTz known_at;  /* facts that came later do not count */
 	bool dry;              /* compute charges, write nothing */
 	int64 only_account;    /* of a range: nobody else's; 0: everybody's */
 	TimestampTz clip_from; /* of a simulation: what lies outside does not exist */
@@ -440,8 +442,7 @@ extern int64 cycle_terms_w(const SmPair *pair, const SmCycle *cycle, SmDemandBas
 extern TimestampTz cycle_supplied_to(const SmPair *pair, const SmCycle *cycle);
 
 /* settle_rate.c */
-extern int spans_rate(SmSettle *settle, const SmPair *pair, const SmCycle *cycle,
-					  SmChargeRow *row);
+extern int spans_rate(SmSettle *settle, const SmPair *pair, const SmCycle *cycle, SmChargeRow *row);
 extern void charge_rate(SmSettle *settle, const SmPair *pair, SmCycle *cycle, bool lines,
 						SmChargeRow *row);
 typedef void (*SmRatedSink)(SmSettle *settle, const SmPair *pair, const SmCycle *cycle,

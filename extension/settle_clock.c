@@ -88,8 +88,7 @@ cycle_covered(const SmSettle *settle, const SmPair *pair, const SmCycle *cycle)
 	uint32 covered = 0;
 
 	if (pair->priced->clock)
-		end = settle->accrued_to == SM_NO_DAY ? cycle->first_day
-											  : Min(end, settle->accrued_to + 1);
+		end = settle->accrued_to == SM_NO_DAY ? cycle->first_day : Min(end, settle->accrued_to + 1);
 	for (int i = 0; i < pair->n_stays; i++)
 	{
 		int32 from = Max(pair->stays[i].from_day, cycle->first_day);
@@ -175,9 +174,9 @@ cycle_fees(SmSettle *settle, const SmPair *pair, const SmCycle *cycle, uint32 co
 			continue;
 		calendar_date(day, &year, &month, &day_of_month);
 		month_from = day - day_of_month + 1;
-		first_of_month = month_taken != month_from &&
-						 !(month_from < cycle->first_day &&
-						   month_began_before(pair, cycle, month_from));
+		first_of_month =
+			month_taken != month_from &&
+			!(month_from < cycle->first_day && month_began_before(pair, cycle, month_from));
 		version = pair_version_at(pair, i == 0 ? cycle->from : day_start(day, settle->zone));
 		if (version != NULL && version->tariff != NULL)
 		{

@@ -83,7 +83,8 @@ line_put(SmLines *lines, const SmRatedLine *line, const char *name, int64 units)
 				 line->component != SM_LINE_FEE;
 	bool quantity = line->component == SM_LINE_ENERGY || line->component == SM_LINE_ADDER ||
 					line->component == SM_LINE_DEMAND || line->component == SM_LINE_FREE_ENERGY;
-	bool priced = quantity ? line->component != SM_LINE_FREE_ENERGY : line->component == SM_LINE_FEE;
+	bool priced =
+		quantity ? line->component != SM_LINE_FREE_ENERGY : line->component == SM_LINE_FEE;
 	TimestampTz from = lines->cycle->from;
 	TimestampTz to = lines->cycle->to;
 	bool nulls[LINE_COLUMNS] = {false};
@@ -125,7 +126,9 @@ allowance_put(SmLines *lines, const SmRatedLine *line, int64 units)
 {
 	bool in_energy = line->component == SM_LINE_FREE_ENERGY;
 	const SmAllowance *last = NULL;
-	int64 scale = lines->row->digits == 2 ? 1000000 : lines->row->digits == 1 ? 10000000 : 100000000;
+	int64 scale = lines->row->digits == 2   ? 1000000
+				  : lines->row->digits == 1 ? 10000000
+											: 100000000;
 	int64 left = units;
 
 	for (int i = 0; i < lines->pair->n_allowances; i++)

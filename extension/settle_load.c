@@ -210,7 +210,8 @@ past_load(SmSettle *settle, SmMeter *meters, int n)
 		column_put(&ids, Int64GetDatum(meters[i].meter_id));
 		column_put(&days, DateADTGetDatum(TIMESTAMP_NOT_FINITE(meters[i].read_from)
 											  ? DATEVAL_NOBEGIN
-											  : settle_day_of(settle, meters[i].read_from) - HISTORY_DAYS));
+											  : settle_day_of(settle, meters[i].read_from) -
+													HISTORY_DAYS));
 	}
 	if (ids.n == 0)
 		return;
@@ -312,7 +313,8 @@ stays_load(SmSettle *settle)
 		if (stay->from >= stay->to)
 			continue;
 		stay->from_day = settle_day_of(settle, stay->from);
-		stay->to_day = stay->to == DT_NOEND ? PG_INT32_MAX - 1 : settle_day_of(settle, stay->to - 1);
+		stay->to_day =
+			stay->to == DT_NOEND ? PG_INT32_MAX - 1 : settle_day_of(settle, stay->to - 1);
 		stay->capacity_w = db_cell_int64(i, 4);
 		stay->contract_w = db_cell_int64(i, 5);
 		stay->household = (int) Min(db_cell_int64(i, 6), PG_INT32_MAX);

@@ -138,7 +138,8 @@ site_find(SmSettle *settle)
 
 	db_execute(&plan, find_site, 1, types, args, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
-		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("there is no site %d", settle->site_id)));
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND), errmsg("there is no site %d", settle->site_id)));
 	settle->cycle_day = db_cell_int32(0, 1);
 	day = db_cell(0, 2, &isnull);
 	settle->accrued_before = isnull ? SM_NO_DAY : DatumGetDateADT(day);
@@ -193,9 +194,8 @@ int
 pair_find(SmSettle *settle, int64 account_id, int64 tariff_id)
 {
 	SmPairKey key = {account_id, tariff_id};
-	SmPairEntry *entry = settle->pair_index == NULL
-							 ? NULL
-							 : hash_search(settle->pair_index, &key, HASH_FIND, NULL);
+	SmPairEntry *entry =
+		settle->pair_index == NULL ? NULL : hash_search(settle->pair_index, &key, HASH_FIND, NULL);
 
 	return entry == NULL ? -1 : entry->pair;
 }
@@ -286,8 +286,7 @@ clocks_find(SmSettle *settle)
 	db_execute(&plan, find_clocks, 3, types, args, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		SmPair *pair =
-			&settle->pairs[pair_add(settle, db_cell_int64(i, 1), db_cell_int64(i, 2))];
+		SmPair *pair = &settle->pairs[pair_add(settle, db_cell_int64(i, 1), db_cell_int64(i, 2))];
 
 		pair->accrue_from = from;
 	}

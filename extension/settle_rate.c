@@ -75,8 +75,8 @@ spans_rate(SmSettle *settle, const SmPair *pair, const SmCycle *cycle, SmChargeR
 			row->unpriced_wh += span->wh;
 			continue;
 		}
-		*rated = (SmRatingSpan){.tariff = version->tariff, .period = span->period,
-								.energy_wh = span->wh};
+		*rated = (SmRatingSpan){
+			.tariff = version->tariff, .period = span->period, .energy_wh = span->wh};
 		if (pair->priced->tiers)
 		{
 			int32 now = settle_day_of(settle, span->from);
@@ -186,7 +186,8 @@ charge_rate(SmSettle *settle, const SmPair *pair, SmCycle *cycle, bool lines, Sm
 	row->digits = rating.last != NULL ? rating.last->digits : 0;
 	strlcpy(row->amount, rating_format_e11(row->rated.amount_e11, text, sizeof(text)),
 			sizeof(row->amount));
-	strlcpy(row->rounded_text, rating_format(row->rounded, row->digits, row->digits, text, sizeof(text)),
+	strlcpy(row->rounded_text,
+			rating_format(row->rounded, row->digits, row->digits, text, sizeof(text)),
 			sizeof(row->rounded_text));
 }
 

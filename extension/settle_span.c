@@ -168,7 +168,8 @@ cycle_span_at(SmCycle *cycle, TimestampTz from, int16 period)
 		else
 			high = middle;
 	}
-	if (low < cycle->n_spans && cycle->spans[low].from == from && cycle->spans[low].period == period)
+	if (low < cycle->n_spans && cycle->spans[low].from == from &&
+		cycle->spans[low].period == period)
 		return low;
 	cycle_spans_reserve(cycle, cycle->n_spans + 1);
 	memmove(&cycle->spans[low + 1], &cycle->spans[low], sizeof(SmSpan) * (cycle->n_spans - low));

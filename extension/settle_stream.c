@@ -137,9 +137,8 @@ stream_estimates(SmSettle *settle, SmStream *stream)
 
 	for (int i = 0; i < meter->n_estimates; i++)
 	{
-		SmPoint point = {.ts = meter->estimates[i].ts,
-						 .wh = meter->estimates[i].energy_wh,
-						 .estimated = true};
+		SmPoint point = {
+			.ts = meter->estimates[i].ts, .wh = meter->estimates[i].energy_wh, .estimated = true};
 
 		if (point.ts <= meter->horizon && (!stream->has_last || point.ts > stream->last.ts))
 			stream_count(settle, stream, &point, false, false);

@@ -89,7 +89,8 @@ volume_tier(const SmRatingSpan *spans, int n, int at, int64 position_wh)
 
 	for (int i = at; i < n && (i == at || !spans[i].restart); i++)
 		position_wh += spans[i].energy_wh;
-	while (tier < tariff->n_tiers - 1 && position_wh > tariff->bounds[spans[at].bounds].upto_wh[tier])
+	while (tier < tariff->n_tiers - 1 &&
+		   position_wh > tariff->bounds[spans[at].bounds].upto_wh[tier])
 		tier++;
 	return tier;
 }
@@ -120,7 +121,8 @@ piece_trace(SmTracer *tracer, const SmTracePiece *piece, const SmRatingSpan *spa
 			traced.wh =
 				Min(left_wh, tariff->bounds[span->bounds].upto_wh[tier] - position_wh - done_wh);
 		done_wh += traced.wh;
-		traced.to = piece->from + (int64) ((SmInt128) (piece->to - piece->from) * done_wh / piece->wh);
+		traced.to =
+			piece->from + (int64) ((SmInt128) (piece->to - piece->from) * done_wh / piece->wh);
 		traced_add(tracer, &traced);
 		traced.from = traced.to;
 	}

@@ -220,8 +220,8 @@ priced_fetch(SmSettle *settle, SmPriced *priced, int n, Datum ids, Datum times, 
 		priced->supplies |= priced->n_versions > 1;
 		if (isnull)
 			continue;
-		version->tariff = tariff_compile(
-			DatumGetJsonbP(text), no_prices ? NULL : DatumGetJsonbP(prices), &settle->flags);
+		version->tariff = tariff_compile(DatumGetJsonbP(text),
+										 no_prices ? NULL : DatumGetJsonbP(prices), &settle->flags);
 		priced_note(settle, priced, version->tariff);
 	}
 }

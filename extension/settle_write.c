@@ -258,8 +258,9 @@ charge_put(SmSettle *settle, const SmPair *pair, const SmCycle *cycle, const SmC
 	column_put(&columns[CHARGE_ACTIVE], Int64GetDatum(cycle->active_wh));
 	column_put(&columns[CHARGE_REACTIVE], Int64GetDatum(cycle->reactive_varh));
 	column_put(&columns[CHARGE_DEMAND], Int64GetDatum(cycle->demand_w));
-	column_put(&columns[CHARGE_ACCRUED],
-			   DateADTGetDatum(cycle->accrued_to == SM_NO_DAY ? DATEVAL_NOBEGIN : cycle->accrued_to));
+	column_put(
+		&columns[CHARGE_ACCRUED],
+		DateADTGetDatum(cycle->accrued_to == SM_NO_DAY ? DATEVAL_NOBEGIN : cycle->accrued_to));
 }
 
 /*
@@ -318,10 +319,8 @@ meters_write(SmSettle *settle)
 	static SPIPlanPtr plan = NULL;
 	static const Oid types[5] = {INT4OID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID,
 								 TIMESTAMPTZARRAYOID};
-	SmColumn columns[4] = {{.type = INT8OID},
-						   {.type = INT8OID},
-						   {.type = TIMESTAMPTZOID},
-						   {.type = TIMESTAMPTZOID}};
+	SmColumn columns[4] = {
+		{.type = INT8OID}, {.type = INT8OID}, {.type = TIMESTAMPTZOID}, {.type = TIMESTAMPTZOID}};
 	Datum args[5] = {Int32GetDatum(settle->site_id)};
 
 	for (int i = 0; i < settle->n_meters; i++)

@@ -178,7 +178,8 @@ slicer_begin(SmSettle *settle, SmSlicer *slicer, const SmMeter *meter, const SmI
 	slicer->has_varh = interval->has_varh && interval->to_wh >= interval->from_wh &&
 					   interval->to_varh >= interval->from_varh;
 	slicer->shaped = false;
-	slicer->estimated = interval->estimated || (slicer->setup->gap_usecs > 0 && length > slicer->setup->gap_usecs);
+	slicer->estimated =
+		interval->estimated || (slicer->setup->gap_usecs > 0 && length > slicer->setup->gap_usecs);
 	if (slicer->estimated && slicer->setup->gap_week && slicer->delta_wh > 0)
 		slicer->shaped = shape_begin(settle, meter, interval, &slicer->shape);
 }
