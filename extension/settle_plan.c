@@ -286,9 +286,9 @@ clocks_find(SmSettle *settle)
 	db_execute(&plan, find_clocks, 3, types, args, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		SmPair *pair = &settle->pairs[pair_add(settle, db_cell_int64(i, 1), db_cell_int64(i, 2))];
+		int at = pair_add(settle, db_cell_int64(i, 1), db_cell_int64(i, 2));
 
-		pair->accrue_from = from;
+		settle->pairs[at].accrue_from = from;
 	}
 }
 
@@ -587,9 +587,9 @@ settle_plan_charges(SmSettle *settle, const SmChargeKeys *keys)
 	for (int i = 0; i < keys->n; i++)
 	{
 		const SmChargeKey *key = &keys->keys[i];
-		SmPair *pair = &settle->pairs[pair_add(settle, key->account_id, key->tariff_id)];
+		int at = pair_add(settle, key->account_id, key->tariff_id);
 
-		pair->load_from = Min(pair->load_from, key->cycle_start);
+		settle->pairs[at].load_from = Min(settle->pairs[at].load_from, key->cycle_start);
 	}
 	settle_load(settle);
 }
