@@ -2,11 +2,11 @@
  * quote_calendar.c
  *		What the caller of submeter.quote() says about days and the contract.
  *
- * The calendar is an object by day, {"2026-10-01": {"type": "holiday", "flags":
- * ["hot_day"]}}, or an array of rows as in submeter.calendar_day, [{"day":
- * "2026-10-01", "day_type": "holiday", "flags": []}].  Days that are not there,
- * and days without a type, are as the weekday says.  Flags no window asks for
- * are facts all the same, and ignored.
+ * The calendar is an object by day, {"2026-10-01": "holiday", "2026-10-02":
+ * {"type": "holiday", "flags": ["hot_day"]}}, or an array of rows as in
+ * submeter.calendar_day, [{"day": "2026-10-01", "day_type": "holiday"}].  Days
+ * that are not there, and days without a type, are as the weekday says.  Flags
+ * no window asks for are facts all the same, and ignored.
  *
  * Terms are as in supply.terms: what is not read here is somebody else's.
  */
@@ -74,23 +74,33 @@ quote_flags(const SmFlags *flags, JsonbValue *value, const char *path)
 }
 
 /*
- * Read what is said about a day.
+ * The type of a day a text names.
  */
-static SmCalendarDay
-quote_calendar_day(const SmQuote *quote, int32 day, JsonbContainer *object, const char *path)
+static SmDayType
+quote_day_type(JsonbValue *value, const char *path)
 {
 	static const char *const types[] = {[SM_DAY_WORKDAY] = "workday",
 										[SM_DAY_WEEKEND] = "weekend",
 										[SM_DAY_HOLIDAY] = "holiday",
 										NULL};
+
+	return (SmDayType) tariff_word(value, path, types,
+								   "Write \"workday\", \"weekend\" or \"holiday\".");
+}
+
+/*
+ * Read what is said about a day.
+ */
+static SmCalendarDay
+quote_calendar_day(const SmQuote *quote, int32 day, JsonbContainer *object, const char *path)
+{
 	const char *key = (tariff_member(object, "type") != NULL) ? "type" : "day_type";
 	JsonbValue *type = tariff_member(object, key);
 	JsonbValue *flags = tariff_member(object, "flags");
 	SmCalendarDay row = {day, calendar_day_type(NULL, day), 0};
 
 	if (type != NULL && type->type != jbvNull)
-		row.type = (SmDayType) tariff_word(type, psprintf("%s.%s", path, key), types,
-										   "Write \"workday\", \"weekend\" or \"holiday\".");
+		row.type = quote_day_type(type, psprintf("%s.%s", path, key));
 	if (flags != NULL && flags->type != jbvNull)
 		row.flags = quote_flags(&quote->flags, flags, psprintf("%s.flags", path));
 	return row;
@@ -114,8 +124,11 @@ quote_read_days(const SmQuote *quote, JsonbContainer *calendar, SmCalendarDay *d
 		int32 day = quote_day(tariff_text(&key, path, QUOTE_CALENDAR_HINT), path);
 
 		(void) JsonbIteratorNext(&iterator, &value, true);
-		days[n_days++] = quote_calendar_day(
-			quote, day, tariff_object(&value, path, day_keys + 1, QUOTE_CALENDAR_HINT), path);
+		if (value.type == jbvString)
+			days[n_days++] = (SmCalendarDay){day, quote_day_type(&value, path), 0};
+		else
+			days[n_days++] = quote_calendar_day(
+				quote, day, tariff_object(&value, path, day_keys + 1, QUOTE_CALENDAR_HINT), path);
 	}
 	return n_days;
 }

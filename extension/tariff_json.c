@@ -78,7 +78,9 @@ tariff_check_keys(JsonbContainer *object, const char *path, const char *const *k
 			key++;
 		if (*key == NULL)
 			tariff_refuse(place, "is not a known key",
-						  "Check the spelling; submeter.tariff_schema() lists the keys.");
+						  (*path == '$')
+							  ? "Check the spelling; submeter.tariff_schema() lists the keys."
+							  : "Check the spelling.");
 		pfree(place);
 	}
 }

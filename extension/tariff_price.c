@@ -15,8 +15,7 @@
 
 #define TARIFF_PRICE_HINT                                                                         \
 	"Write a price as a number from 0 to 1000000 with at most 8 decimals, such as 0.6725, or as " \
-	"{\"value\": 0.5802, \"times\": 1.7, \"digits\": 4}, with \"ref\" and a name instead of "     \
-	"\"value\" for a price the site keeps."
+	"{\"value\": 0.5802, \"times\": 1.7, \"digits\": 4} or {\"ref\": \"base\", \"times\": 1.7}."
 
 static const char *const price_keys[] = {"value", "ref", "times", "plus", "digits", NULL};
 

@@ -144,18 +144,75 @@ FROM unnest(ARRAY['"tier_adders":[0,0.05]', '"tier_adders":[0,0.05,0.3,0.4]', '"
 -- Rounding
 SELECT pg_temp.bad(format('{"energy":[{"price":1}],"rounding":%s}', r))
 FROM unnest(ARRAY['"half_up"', '{"amount":"half_even"}', '{"amount":2}', '{"digits":3}', '{"digits":-1}', '{"digits":"2"}', '{"digits":1.5}', '{}']) AS r;
--- What the format knows and this version does not compute is refused as such, never ignored.
-SELECT pg_temp.bad(d) FROM unnest(ARRAY[
-	'{"energy":[{"price":0.8}],"periods":[{"name":"flat"}]}', '{"energy":[{"price":0.8}],"seasons":{"summer":["05-01","11-01"]}}',
-	'{"energy":[{"price":0.8}],"fees":[{"name":"service","per":"month","amount":10}]}', '{"energy":[{"price":0.8}],"demand":{"per_kw":32}}',
-	'{"energy":[{"price":0.8}],"power_factor":{"standard":0.90}}', '{"energy":[{"price":0.8}],"minimum":5.00}', '{"energy":[{"price":0.8}],"tax_rate":0.13}',
-	'{"energy":[{"price":0.8}],"tax_included":false}', '{"energy":[{"period":"peak","price":0.8},{"price":0.5}]}', '{"energy":[{"price":{"ref":"base"}}]}',
-	'{"energy":[{"price":0.8}],"tiers":{"cycle":"year","bounds":[{"upto_kwh":[200]}]}}', '{"energy":[{"price":0.8}],"tiers":{"mode":"volume","bounds":[{"upto_kwh":[200]}]}}',
-	'{"energy":[{"price":0.8}],"tiers":{"bounds":[{"season":"summer","upto_kwh":[260]},{"upto_kwh":[200]}]}}', '{"energy":[{"price":0.8}],"rounding":{"kwh_digits":0}}']) AS d;
+-- Seasons
+SELECT pg_temp.bad(format('{"energy":[{"price":1}],"seasons":%s}', d))
+FROM unnest(ARRAY['{}', '{"summer":["05-01","11-01"],"winter":["11-01","05-01"],"leap":["02-29","03-01"]}', '[]', '"summer"', '{"summer":"05-01"}', '{"summer":["05-01"]}',
+	'{"summer":["05-01","11-01","12-01"]}', '{"summer":["05-01","05-01"]}', '{"summer":["5-1","11-01"]}', '{"summer":["05-01","11-31"]}', '{"summer":["13-01","11-01"]}',
+	'{"summer":["00-10","11-01"]}', '{"summer":["02-30","11-01"]}', '{"summer":[501,1101]}', '{" ":["05-01","11-01"]}']) AS d;
+SELECT pg_temp.bad(jsonb_build_object('energy', '[{"price":1}]'::jsonb, 'seasons', jsonb_build_object(repeat('x', 64), '["05-01","11-01"]'::jsonb))::text);
+SELECT pg_temp.bad(jsonb_build_object('energy', '[{"price":1}]'::jsonb, 'seasons',
+	(SELECT jsonb_object_agg('s' || i, '["05-01","11-01"]'::jsonb) FROM generate_series(1, 17) AS i))::text);
+-- Periods
+SELECT pg_temp.bad(format('{"energy":[{"price":1}],"periods":%s}', d))
+FROM unnest(ARRAY['[{"name":"all"}]', '{}', '[]', '["flat"]', '[{}]', '[{"name":7}]', '[{"name":""}]', '[{"name":"flat","window":[]}]', '[{"name":"flat","windows":[]}]',
+	'[{"name":"flat","windows":{}}]', '[{"name":"a"},{"name":"b"}]', '[{"name":"a","windows":[{"from":"08:00","to":"09:00"}]},{"name":"a"}]']) AS d;
+-- Windows
+SELECT pg_temp.bad(format('{"energy":[{"price":1}],"seasons":{"hot":["07-01","10-01"]},"periods":[{"name":"peak","windows":[%s]},{"name":"flat"}]}', d))
+FROM unnest(ARRAY['{"from":"08:00","to":"24:00"}', '{"from":"00:00","to":"24:00"}', '{"from":"22:00","to":"06:00"}', '{"from":"22:00","to":"00:00"}',
+	'{"from":"08:00","to":"09:00","seasons":["hot"],"days":["workday","holiday"],"flag":"hot_day"}',
+	'5', '{}', '{"from":"08:00"}', '{"to":"08:00"}', '{"from":"8:00","to":"09:00"}', '{"from":"08:00:30","to":"09:00"}', '{"from":"08:60","to":"09:00"}',
+	'{"from":"24:00","to":"09:00"}', '{"from":"08:00","to":"24:01"}', '{"from":8,"to":9}', '{"from":"08:00","to":"08:00"}', '{"from":"00:00","to":"00:00"}',
+	'{"from":"08:00","to":"09:00","season":"hot"}', '{"from":"08:00","to":"09:00","seasons":"hot"}', '{"from":"08:00","to":"09:00","seasons":[]}',
+	'{"from":"08:00","to":"09:00","seasons":["cold"]}', '{"from":"08:00","to":"09:00","seasons":["hot","hot"]}', '{"from":"08:00","to":"09:00","days":["monday"]}',
+	'{"from":"08:00","to":"09:00","days":["workday","workday"]}', '{"from":"08:00","to":"09:00","days":[]}', '{"from":"08:00","to":"09:00","flag":["hot_day"]}',
+	'{"from":"08:00","to":"09:00","flag":" "}']) AS d;
+-- Windows that can never match, days that are not covered
+SELECT pg_temp.bad(format('{"energy":[{"price":1}],"seasons":{"hot":["07-01","10-01"],"cold":["10-01","07-01"]},"periods":[%s]}', d))
+FROM unnest(ARRAY[
+	'{"name":"peak","windows":[{"from":"08:00","to":"12:00"}]},{"name":"sharp","windows":[{"from":"09:00","to":"11:00","flag":"hot_day"}]},{"name":"flat"}',
+	'{"name":"peak","windows":[{"from":"08:00","to":"12:00"},{"from":"11:00","to":"12:00"}]},{"name":"flat"}',
+	'{"name":"peak","windows":[{"from":"08:00","to":"12:00","seasons":["hot"]},{"from":"08:00","to":"12:00","seasons":["cold"]}]},{"name":"sharp","windows":[{"from":"09:00","to":"11:00"}]},{"name":"flat"}',
+	'{"name":"peak","windows":[{"from":"08:00","to":"12:00","days":["workday","weekend"]}]},{"name":"sharp","windows":[{"from":"09:00","to":"11:00"}]},{"name":"flat"}',
+	'{"name":"peak","windows":[{"from":"08:00","to":"20:00"}]},{"name":"night","windows":[{"from":"20:00","to":"07:59"}]}',
+	'{"name":"peak","windows":[{"from":"08:00","to":"20:00"}]},{"name":"night","windows":[{"from":"20:00","to":"08:00"}]}',
+	'{"name":"peak","windows":[{"from":"00:00","to":"24:00","days":["workday"]}]},{"name":"weekend","windows":[{"from":"00:00","to":"24:00","days":["weekend"]}]}',
+	'{"name":"a","windows":[{"from":"00:00","to":"24:00","seasons":["hot"]}]},{"name":"b","windows":[{"from":"00:00","to":"24:00","seasons":["cold"]}]}',
+	'{"name":"a","windows":[{"from":"00:00","to":"24:00","flag":"x"}]},{"name":"b","windows":[{"from":"00:00","to":"12:00"}]}']) AS d;
+-- Bounds by season and household
+SELECT pg_temp.bad(format('{"energy":[{"price":1}],"seasons":{"summer":["05-01","11-01"],"winter":["11-01","05-01"]},"tiers":{"bounds":[%s]}}', d))
+FROM unnest(ARRAY['{"season":"summer","upto_kwh":[260,600]},{"upto_kwh":[200,400]}', '{"season":"summer","upto_kwh":[260,600]},{"season":"winter","upto_kwh":[200,400]}',
+	'{"household":5,"upto_kwh":[300]},{"upto_kwh":[200]}', '{"season":"summer","upto_kwh":[260,600]},{"upto_kwh":[200]}', '{"season":"spring","upto_kwh":[260]},{"upto_kwh":[200]}',
+	'{"season":"summer","upto_kwh":[260]}', '{"household":5,"upto_kwh":[260]}', '{"upto_kwh":[200]},{"season":"summer","upto_kwh":[260]}',
+	'{"upto_kwh":[200]},{"household":5,"upto_kwh":[260]}', '{"season":["summer"],"upto_kwh":[260]},{"upto_kwh":[200]}', '{"household":"5","upto_kwh":[260]},{"upto_kwh":[200]}']) AS d;
+SELECT pg_temp.bad('{"energy":[{"price":1}],"tiers":{"cycle":"season","bounds":[{"upto_kwh":[200]}]}}');
+-- Energy by tier and period
+SELECT pg_temp.bad(format('{"tiers":{"bounds":[{"upto_kwh":[200]}]},"periods":[{"name":"peak","windows":[{"from":"08:00","to":"20:00"}]},{"name":"flat"}],"energy":[%s]}', d))
+FROM unnest(ARRAY['{"period":"peak","price":2},{"price":1}', '{"period":"peak","tier":1,"price":2},{"tier":2,"price":1}', '{"period":"peak","price":2},{"tier":1,"price":1}',
+	'{"price":1},{"period":"peak","price":2}', '{"period":"peak","price":1},{"period":"flat","price":1},{"tier":2,"price":3}', '{"period":"sharp","price":2},{"price":1}',
+	'{"period":1,"price":2},{"price":1}']) AS d;
+-- Named prices: any name will do for the definition alone, with prices it must be there.
+SELECT pg_temp.bad(format('{"energy":[{"price":%s}]}', p))
+FROM unnest(ARRAY['{"ref":"base"}', '{"ref":"base","times":2.125,"plus":0.00866875}', '{"ref":"base","value":1}', '{"ref":7}', '{"ref":""}', '{"ref":"base","digits":9}']) AS p;
+SELECT pg_temp.refusal(format('SELECT submeter.check_tariff(%L, %L)', '{"energy":[{"price":{"ref":"base","times":2}}]}', p))
+FROM unnest(ARRAY['{"base":0.5}', '{}', '{"bases":0.5}', '{"base":"0.5"}', '{"base":-1}', '[]']) AS p;
+-- Fees
+SELECT pg_temp.bad(format('{"energy":[{"price":1}],"fees":%s}', f))
+FROM unnest(ARRAY['[{"name":"service","per":"day","amount":0.5},{"name":"rent","per":"cycle","amount":{"ref":"rent"},"prorate":false}]', '[]', '{}', '[{"per":"day","amount":1}]',
+	'[{"name":"a","amount":1}]', '[{"name":"a","per":"day"}]', '[{"name":"a","per":"week","amount":1}]', '[{"name":"a","per":"day","amount":-1}]',
+	'[{"name":"a","per":"day","amount":1,"prorate":"yes"}]', '[{"name":"a","per":"day","amount":1},{"name":"a","per":"month","amount":1}]', '[{"name":"a","per":"day","price":1}]']) AS f;
+-- Demand, power factor, minimum, tax, whole kWh
+SELECT pg_temp.bad(format('{"energy":[{"price":1}],%s}', d))
+FROM unnest(ARRAY['"demand":{"per_kw":32}', '"demand":{"per_kw":{"ref":"demand"},"basis":"contract"}', '"demand":32', '"demand":{}', '"demand":{"per_kw":32,"basis":"max"}', '"demand":{"per_kw":32,"window_minutes":7}',
+	'"demand":{"per_kw":32,"window_minutes":0}', '"demand":{"per_kw":32,"window_minutes":2880}', '"demand":{"per_kva":32}',
+	'"power_factor":{"standard":0.90}', '"power_factor":{"standard":0.8}', '"power_factor":{"standard":0.95}', '"power_factor":{"standard":90}', '"power_factor":0.9', '"power_factor":{}',
+	'"minimum":5.00', '"minimum":-5', '"minimum":{"ref":"least"}', '"tax_rate":0.13', '"tax_rate":13', '"tax_rate":"13%"', '"tax_included":true', '"tax_included":0',
+	'"rounding":{"kwh_digits":0}', '"rounding":{"kwh_digits":3}', '"rounding":{"kwh_digits":4}', '"rounding":{"kwh_digits":"0"}']) AS d;
 
 -- 3. Quotes that are refused
 SELECT pg_temp.refusal(format('SELECT * FROM submeter.quote(%s)', a)) FROM unnest(ARRAY[
-	$q$'{"energy":[{"price":0.8}],"minimum":5}', '{2025-01-01,2025-01-02}', '{1}', 'UTC'$q$,
+	$q$'{"energy":[{"price":{"ref":"base"}}]}', '{2025-01-01,2025-01-02}', '{1}', 'UTC'$q$,
+	$q$'{"energy":[{"price":0.8}],"demand":{"per_kw":32,"basis":"contract"}}', '{2025-01-01,2025-01-02}', '{1}', 'UTC'$q$,
+	$q$'{"energy":[{"price":0.8}],"demand":{"per_kw":32,"basis":"capacity"}}', '{2025-01-01,2025-01-02}', '{1}', 'UTC', terms => '{"contract_kw":5}'$q$,
 	$q$'{"energy":[]}', '{2025-01-01,2025-01-02}', '{1}', 'UTC'$q$,
 	$q$NULL, '{2025-01-01,2025-01-02}', '{1}', 'UTC'$q$,
 	$q$'{"energy":[{"price":1}]}', NULL, '{1}', 'UTC'$q$,
@@ -184,13 +241,20 @@ SELECT pg_temp.refusal(format('SELECT * FROM submeter.quote(%s)', a)) FROM unnes
 	$q$'{"energy":[{"price":1}]}', '{2025-01-01,2025-01-02}', '{1}', 'UTC', start_kwh => -1$q$,
 	$q$'{"energy":[{"price":1}]}', '{2025-01-01,2025-01-02}', '{1}', 'UTC', start_kwh => 'NaN'$q$,
 	$q$'{"energy":[{"price":1000000}]}', '{2025-01-01,2025-01-02}', '{1000000000000}', 'UTC'$q$]) AS a;
+-- … for what they say about days and the contract
+SELECT pg_temp.refusal(format('SELECT * FROM submeter.quote(%L, %L, %L, %L, %L, 0, %L)', :'flat', '{2025-01-01,2025-01-02}', '{1}', 'UTC', c, t))
+FROM (VALUES ('5', NULL), ('{"2025-02-29":{}}', NULL), ('{"2025-1-1":{}}', NULL), ('{"tomorrow":{}}', NULL), ('{"2025-01-01":"holiday"}', NULL), ('{"2025-01-01":"sunday"}', NULL), ('{"2025-01-01":7}', NULL), ('{"2025-01-01":{"type":"sunday"}}', NULL),
+	('{"2025-01-01":{"flags":"hot_day"}}', NULL), ('{"2025-01-01":{"flags":[7]}}', NULL), ('{"2025-01-01":{"kind":"holiday"}}', NULL), ('[{"day_type":"holiday"}]', NULL), ('[5]', NULL),
+	('[{"day":"2025-01-01"},{"day":"2025-01-01"}]', NULL), ('[]', NULL), ('{"2025-01-01":{"type":null,"flags":null}}', NULL), ('[{"site_id":1,"day":"2025-01-01","day_type":"holiday","flags":[],"closed":false,"name":"x"}]', NULL),
+	(NULL, '5'), (NULL, '{"household_size":-1}'), (NULL, '{"household_size":2.5}'), (NULL, '{"contract_kw":"many"}'), (NULL, '{"capacity_kva":0.0001}'), (NULL, '{"power_factor":1.01}'),
+	(NULL, '{"power_factor":0}'), (NULL, '{"power_factor":0.86,"capacity_kva":null,"remark":"paid yearly"}')) AS v(c, t);
 
 -- 4. The published schema says the same keys
 \pset format aligned
 SELECT jsonb_object_keys(submeter.tariff_schema() -> 'properties') AS key ORDER BY key;
-SELECT pg_temp.bad('{"energy":[{"tier":1,"price":{"value":0.5,"times":1.5,"plus":0.01,"digits":8}},{"price":0.9}],
-	"tiers":{"cycle":"month","mode":"graduated","bounds":[{"upto_kwh":[200]}]}, "tier_adders":[0,0.05],
-	"adders":[{"name":"funds","price":0.03}], "rounding":{"amount":"half_up","digits":2,"kwh_digits":null}}') AS everything_at_once;
+-- The definition of the reference, whole
+\set everything '{"tiers":{"cycle":"month","mode":"graduated","bounds":[{"season":"summer","upto_kwh":[260,600]},{"upto_kwh":[200,400]}]},"seasons":{"summer":["05-01","11-01"],"hot":["07-01","10-01"]},"periods":[{"name":"sharp","windows":[{"from":"11:00","to":"12:00","seasons":["hot"]},{"from":"15:00","to":"17:00","flag":"hot_day","days":["workday","weekend"]}]},{"name":"peak","windows":[{"from":"10:00","to":"12:00"},{"from":"14:00","to":"19:00"}]},{"name":"valley","windows":[{"from":"00:00","to":"08:00"}]},{"name":"flat"}],"energy":[{"period":"sharp","price":{"ref":"base","times":2.125,"plus":0.00866875,"digits":8}},{"period":"peak","price":1.1433},{"period":"valley","price":0.2556},{"tier":3,"price":0.90},{"price":0.6725}],"tier_adders":[0,0.05,0.30],"adders":[{"name":"funds","price":0.0297}],"fees":[{"name":"service","per":"month","amount":10,"prorate":true}],"demand":{"per_kw":32,"window_minutes":15,"basis":"maximum"},"power_factor":{"standard":0.90},"minimum":5.00,"tax_rate":0.13,"tax_included":false,"rounding":{"amount":"half_up","digits":2,"kwh_digits":null}}'
+SELECT pg_temp.bad(:'everything') AS everything_at_once;
 
 -- 5. Writing tariffs
 INSERT INTO submeter.site (site_id, code, name) VALUES (901, 'TARIFF', 'Tariff test');
@@ -209,6 +273,7 @@ SELECT pg_temp.refusal(format('SELECT submeter.create_tariff(%s)', a)) FROM unne
 	$q$901, 'SHOP', '{"energy":[{"price":0.7}]}', '2025-07-01 00:00+08'$q$,
 	$q$901, 'NEW', '{"energy":[{"price":-1}]}', '2025-07-01 00:00+08'$q$,
 	$q$901, 'NEW', '{"energy":[{"price":1}],"periods":[]}', '2025-07-01 00:00+08'$q$,
+	$q$901, 'NEW', '{"energy":[{"price":{"ref":"base"}}]}', '2025-07-01 00:00+08'$q$,
 	$q$901, 'NEW', NULL, '2025-07-01 00:00+08'$q$,
 	$q$901, 'NEW', '{"energy":[{"price":1}]}', NULL$q$,
 	$q$901, 'NEW', '{"energy":[{"price":1}]}', 'infinity'$q$]) AS a;
@@ -221,6 +286,15 @@ SELECT left(pg_temp.refusal(format('SELECT submeter.create_tariff(%s)', a)), 5) 
 -- Nothing of what was refused is there; and a plain INSERT is checked as the verb is.
 SELECT count(*) AS tariffs FROM submeter.tariff WHERE site_id = 901;
 SELECT pg_temp.refusal(format('INSERT INTO submeter.tariff_version (site_id, tariff_id, valid_from, definition) VALUES (901, %s, ''2026-01-01'', ''{"energy":[]}'')', :shop));
+-- A price the site keeps must have a value when the version begins; the newest row of the newest revision counts.
+INSERT INTO submeter.price_item (site_id, name, valid_from, revision, price) VALUES
+	(901, 'base', '2025-01-01 00:00+08', 0, 0.5), (901, 'base', '2025-03-01 00:00+08', 0, 0.55), (901, 'base', '2025-03-01 00:00+08', 1, 0.56), (901, 'rent', '2025-02-01 00:00+08', 0, 12);
+SELECT at, submeter.named_prices(901, at) FROM unnest('{2024-12-31 15:59Z,2024-12-31 16:00Z,2025-02-15 00:00Z,2025-06-01 00:00Z}'::timestamptz[]) AS at;
+SELECT pg_temp.refusal(format('SELECT submeter.create_tariff(901, ''NAMED'', %L, %L)', d, f))
+FROM (VALUES ('{"energy":[{"price":{"ref":"base"}}]}', '2024-12-31 23:59+08'), ('{"energy":[{"price":{"ref":"base"}}]}', '2025-01-01 00:00+08'),
+	('{"energy":[{"price":{"ref":"base"}}],"fees":[{"name":"rent","per":"month","amount":{"ref":"rent"}}]}', '2025-01-02 00:00+08'),
+	('{"energy":[{"price":{"ref":"base"}}],"fees":[{"name":"rent","per":"month","amount":{"ref":"rent"}}]}', '2025-02-02 00:00+08')) AS v(d, f);
+SELECT pg_temp.refusal(format('INSERT INTO submeter.tariff_version (site_id, tariff_id, valid_from, definition) VALUES (901, %s, ''2026-01-01'', ''{"energy":[{"price":{"ref":"bass"}}]}'')', :shop));
 -- A site may demand a second person: the approval names the date in UTC, and repeating the call needs none.
 UPDATE submeter.site SET approval_verbs = '{create_tariff}' WHERE site_id = 901;
 SELECT left(pg_temp.refusal($q$SELECT submeter.create_tariff(901, 'SHOP', '{"energy":[{"price":1}]}', '2026-01-01 00:00+08')$q$), 5) AS code;
