@@ -119,6 +119,29 @@ END
 $$;
 COMMENT ON FUNCTION submeter.price_item_keep() IS 'Keeps named prices that priced anything as they are (55000).';
 
+CREATE FUNCTION submeter.calendar_day_follow() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	-- authorize: runs inside a statement that row-level security already let through.
+	item record;
+BEGIN
+	FOR item IN
+		SELECT s.site_id, s.time_zone, min(c.day) AS day
+		FROM changed_day c JOIN submeter.site s ON s.site_id = c.site_id GROUP BY s.site_id ORDER BY s.site_id
+	LOOP
+		PERFORM submeter.mark_tariffs_dirty(item.site_id, (
+			SELECT array_agg(DISTINCT v.tariff_id) FROM submeter.tariff_version v
+			WHERE v.site_id = item.site_id AND jsonb_path_exists(v.definition, '$.periods[*].windows[*] ? (exists (@.days) || exists (@.flag))')),
+			item.day::timestamp AT TIME ZONE item.time_zone);
+	END LOOP;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION submeter.calendar_day_follow() IS
+'Marks the accounts on tariffs whose windows look at the kind of day for settlement from the first day of the calendar that changed.';
+
 CREATE FUNCTION submeter.site_cycle_keep() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

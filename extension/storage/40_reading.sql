@@ -264,6 +264,14 @@ CREATE TRIGGER follow_new AFTER UPDATE ON submeter.price_item
 	REFERENCING NEW TABLE AS changed_price FOR EACH STATEMENT EXECUTE FUNCTION submeter.price_item_follow();
 CREATE TRIGGER follow_delete AFTER DELETE ON submeter.price_item
 	REFERENCING OLD TABLE AS changed_price FOR EACH STATEMENT EXECUTE FUNCTION submeter.price_item_follow();
+CREATE TRIGGER follow_insert AFTER INSERT ON submeter.calendar_day
+	REFERENCING NEW TABLE AS changed_day FOR EACH STATEMENT EXECUTE FUNCTION submeter.calendar_day_follow();
+CREATE TRIGGER follow_old AFTER UPDATE ON submeter.calendar_day
+	REFERENCING OLD TABLE AS changed_day FOR EACH STATEMENT EXECUTE FUNCTION submeter.calendar_day_follow();
+CREATE TRIGGER follow_new AFTER UPDATE ON submeter.calendar_day
+	REFERENCING NEW TABLE AS changed_day FOR EACH STATEMENT EXECUTE FUNCTION submeter.calendar_day_follow();
+CREATE TRIGGER follow_delete AFTER DELETE ON submeter.calendar_day
+	REFERENCING OLD TABLE AS changed_day FOR EACH STATEMENT EXECUTE FUNCTION submeter.calendar_day_follow();
 
 SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_cashier,submeter_field,submeter_auditor,submeter_erp}', '{}', 'meter_id = ANY (submeter.my_meters())')
 FROM unnest('{reading,meter_state}'::text[]) r;
