@@ -331,6 +331,9 @@ SELECT count(*) > 0 AS rows, bool_and(account_id = 1) AS own FROM submeter.charg
 SELECT submeter.balance(1, 1);
 SELECT left(pg_temp.refusal('SELECT submeter.balance(1, 2)'), 30) AS neighbour, left(pg_temp.refusal('SELECT submeter.balance(2, 20)'), 30) AS elsewhere;
 SELECT left(pg_temp.refusal('SELECT * FROM submeter.why_dark(1, 1)'), 30) AS own, left(pg_temp.refusal('SELECT * FROM submeter.why_dark(1, 2)'), 30) AS neighbour;
+SELECT label, quantity FROM submeter.share_slip(1, 'lift', '2025-01-01 00:00+08', 1) WHERE item = 'due';
+SELECT left(pg_temp.refusal($$SELECT * FROM submeter.share_slip(1, 'lift', '2025-01-01 00:00+08', 2)$$), 60) AS neighbour;
+SELECT count(*) AS lines, bool_and(account_id = 1) AS own FROM submeter.share_line;
 RESET SESSION AUTHORIZATION;
 UPDATE submeter.supply SET during = '["2025-01-01 00:00+08","2025-01-02 00:00+08")' WHERE account_id = 1;
 SET SESSION AUTHORIZATION regress_perm_tenant;

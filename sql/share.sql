@@ -221,6 +221,20 @@ SELECT submeter.create_tariff(1, 'common', '{"energy":[{"price":0.8}]}', '2025-0
 UPDATE submeter.share_pool SET price_from = 'tariff', price = NULL, tariff_id = :common WHERE code = 'light';
 -- 31 kWh in 31 days: 10 x 0.5 + 21 x 0.8 = 21.80, 26 of the 31 kWh are 18.28.
 SELECT sum(kwh) AS kwh, sum(due) AS due FROM submeter.run_share(1, 'light', '2025-01-01 00:00+08');
+-- A named price that changes in the middle, and tiers that go on over it: 10 kWh at 0.5, 5 at 0.8, 11 at 0.8 + 0.2, 5 at 0.9 + 0.2.
+BEGIN;
+INSERT INTO submeter.price_item (site_id, name, valid_from, price) VALUES (1, 'grid', '2025-01-01 00:00+08', 0.8), (1, 'grid', '2025-01-27 00:00+08', 0.9);
+SELECT submeter.create_tariff(1, 'named', '{"energy":[{"price":0.5}]}', '2025-01-01 00:00+08') AS named \gset
+SELECT submeter.create_tariff(1, 'named', '{"tiers":{"bounds":[{"upto_kwh":[15]}]},"energy":[{"price":{"ref":"grid"}}],"tier_adders":[0,0.2]}', '2025-01-11 00:00+08') = :named AS same;
+UPDATE submeter.share_pool SET tariff_id = :named, own_kwh = 0 WHERE code = 'light';
+SELECT sum(kwh) AS kwh, sum(due) AS due FROM submeter.run_share(1, 'light', '2025-01-01 00:00+08');
+UPDATE submeter.share_pool SET source = 'energy', meter_ids = '{}', fixed_kwh = 31 WHERE code = 'light';
+SELECT sum(kwh) AS kwh, sum(due) AS due FROM submeter.run_share(1, 'light', '2025-01-01 00:00+08');
+ROLLBACK;
+BEGIN;
+DELETE FROM submeter.tariff_version WHERE tariff_id = :common AND valid_from < '2025-01-11 00:00+08';
+SELECT pg_temp.refusal($$SELECT * FROM submeter.run_share(1, 'light', '2025-01-01 00:00+08')$$);
+ROLLBACK;
 
 -- 9. A grid bill settled at cost (粤价[2012]276号)
 
@@ -276,5 +290,15 @@ UPDATE submeter.site SET approval_verbs = '{}' WHERE site_id = 1;
 -- 11. The books are right
 
 SELECT * FROM submeter.verify_ledger(1);
+-- ... and what an administrator of the database turns in them is found out.
+BEGIN;
+SET LOCAL session_replication_role = replica;
+ALTER TABLE submeter.share_line DISABLE TRIGGER append_only;
+ALTER TABLE submeter.share_run DISABLE TRIGGER append_only;
+UPDATE submeter.share_line SET posted = posted + 1 WHERE line = 1 AND run_id = 1;
+UPDATE submeter.share_line SET due = due + 1, amount = amount + 1 WHERE line = 2 AND run_id = 1;
+UPDATE submeter.share_run SET inputs = jsonb_set(inputs, '{amount}', '100') WHERE run_id = 2;
+SELECT problem, account_id, expected, found FROM submeter.verify_shares(1) ORDER BY 1, 2;
+ROLLBACK;
 SELECT account_id, sum(posted) AS shared, (SELECT sum(CASE WHEN d.account_id IS NULL THEN -t.amount ELSE t.amount END) FROM submeter.transfer t JOIN submeter.ledger_account d ON d.site_id = t.site_id AND d.ledger_account_id = t.debit_id
 	WHERE t.kind = 'share' AND t.account_id = l.account_id) AS moved FROM submeter.share_line l WHERE account_id IS NOT NULL GROUP BY 1 ORDER BY 1;

@@ -229,6 +229,7 @@ BEGIN
 	RETURN QUERY SELECT * FROM submeter.verify_keys(verify_ledger.site_id);
 	RETURN QUERY SELECT * FROM submeter.verify_cycles(verify_ledger.site_id);
 	RETURN QUERY SELECT * FROM submeter.verify_bills(verify_ledger.site_id);
+	RETURN QUERY SELECT * FROM submeter.verify_shares(verify_ledger.site_id);
 	RETURN QUERY SELECT * FROM submeter.verify_charges(verify_ledger.site_id);
 END
 $$;

@@ -588,6 +588,7 @@ AS $$
 BEGIN
 	PERFORM submeter.authorize('dismiss_proposal', dismiss_proposal.site_id);
 	PERFORM submeter.require_text('reason', dismiss_proposal.reason);
+	PERFORM submeter.require_approval('dismiss_proposal', dismiss_proposal.site_id, jsonb_build_object('proposal_id', dismiss_proposal.proposal_id));
 	UPDATE submeter.proposal p
 	SET state = 'dismissed', decided_at = clock_timestamp(), decided_by = (submeter.me()).login, reason = dismiss_proposal.reason
 	WHERE p.site_id = dismiss_proposal.site_id AND p.proposal_id = dismiss_proposal.proposal_id AND p.state = 'open';
@@ -599,7 +600,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.dismiss_proposal(int, bigint, text) IS
-'A person decides that a proposed refund or debt is not followed; the books stay as they are. 55000 when it is not open.';
+'A person decides that a proposed refund or debt is not followed; the books stay as they are. Passes the approval hook with {proposal_id}. 55000 when it is not open.';
 
 CREATE FUNCTION submeter.take_deposit(site_id int, account_id bigint, amount numeric, method text, idempotency_key text, note text DEFAULT NULL)
 RETURNS bigint

@@ -57,22 +57,22 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	place submeter.site;
-	begin_day date;
+	cycle record;
 BEGIN
-	SELECT s.* INTO place FROM submeter.site s WHERE s.site_id = share_cycle.site_id;
 	IF share_cycle.cycle_start IS NULL OR NOT isfinite(share_cycle.cycle_start) THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'a billing cycle is needed',
 			DETAIL = 'The argument cycle_start is NULL or infinite.', HINT = 'Pass the instant at which the cycle begins.';
 	END IF;
-	share_cycle.from_day := (share_cycle.cycle_start AT TIME ZONE place.time_zone)::date;
-	begin_day := (date_trunc('month', share_cycle.from_day - (place.cycle_day - 1) * interval '1 day') + (place.cycle_day - 1) * interval '1 day')::date;
-	IF begin_day <> share_cycle.from_day OR share_cycle.cycle_start <> share_cycle.from_day::timestamp AT TIME ZONE place.time_zone THEN
+	SELECT s.* INTO place FROM submeter.site s WHERE s.site_id = share_cycle.site_id;
+	cycle := submeter.cycle_at(share_cycle.site_id, share_cycle.cycle_start);
+	share_cycle.from_day := (cycle.cycle_start AT TIME ZONE place.time_zone)::date;
+	IF cycle.cycle_start <> share_cycle.cycle_start THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'no billing cycle begins then',
 			DETAIL = format('Cycles of site %s begin on day %s of the month at midnight in %s.', place.site_id, place.cycle_day, place.time_zone),
-			HINT = format('The cycle in question begins at timestamp ''%s'' AT TIME ZONE ''%s''.', begin_day, place.time_zone);
+			HINT = format('The cycle in question begins at timestamp ''%s'' AT TIME ZONE ''%s''.', share_cycle.from_day, place.time_zone);
 	END IF;
-	share_cycle.to_day := (share_cycle.from_day + interval '1 month')::date;
-	share_cycle.cycle_end := share_cycle.to_day::timestamp AT TIME ZONE place.time_zone;
+	share_cycle.cycle_end := cycle.cycle_end;
+	share_cycle.to_day := (cycle.cycle_end AT TIME ZONE place.time_zone)::date;
 END
 $$;
 COMMENT ON FUNCTION submeter.share_cycle(int, timestamptz) IS
@@ -602,49 +602,81 @@ AS $$
 DECLARE
 	pool submeter.share_pool;
 	zone text;
-	version record;
-	hours timestamptz[];
-	kwh numeric[];
+	part record;
+	used record;
+	so_far numeric := 0;
 	total numeric := 0;
 BEGIN
 	SELECT p.* INTO pool FROM submeter.share_pool p WHERE p.site_id = share_tariff_amount.site_id AND p.pool_id = share_tariff_amount.pool_id;
 	SELECT s.time_zone INTO zone FROM submeter.site s WHERE s.site_id = share_tariff_amount.site_id;
-	FOR version IN
-		SELECT v.definition, greatest(v.valid_from, share_tariff_amount.cycle_start) AS from_ts, least(v.to_ts, share_tariff_amount.cycle_end) AS to_ts,
-			min(v.valid_from) OVER () > share_tariff_amount.cycle_start AS hole
-		FROM (
-			SELECT x.valid_from, x.definition, lead(x.valid_from, 1, 'infinity') OVER (ORDER BY x.valid_from) AS to_ts
-			FROM (SELECT DISTINCT ON (t.valid_from) t.valid_from, t.definition FROM submeter.tariff_version t
-				WHERE t.site_id = pool.site_id AND t.tariff_id = pool.tariff_id ORDER BY t.valid_from, t.revision DESC) x) v
-		WHERE v.valid_from < share_tariff_amount.cycle_end AND v.to_ts > share_tariff_amount.cycle_start
+	FOR part IN
+		SELECT * FROM submeter.share_tariff_parts(pool.site_id, pool.tariff_id, share_tariff_amount.cycle_start, share_tariff_amount.cycle_end) x ORDER BY x.from_ts
 	LOOP
-		IF version.hole THEN
-			EXIT;
+		IF part.definition IS NULL THEN
+			RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('the tariff of pool %s has no version at the start of the cycle', pool.code),
+				HINT = 'Add one with create_tariff().';
 		END IF;
-		SELECT array_agg(g.at ORDER BY g.at), array_agg(g.wh / 1000 ORDER BY g.at)
-		INTO hours, kwh
-		FROM (
-			SELECT h.at, sum(coalesce(submeter.meter_energy(pool.site_id, m.meter_id, zone, h.at, least(h.at + interval '1 hour', version.to_ts)), 0)) AS wh
-			FROM generate_series(version.from_ts, version.to_ts - interval '1 microsecond', interval '1 hour') h(at)
-			LEFT JOIN submeter.share_source_meters(pool.site_id, pool.pool_id, share_tariff_amount.cycle_start, share_tariff_amount.cycle_end) m ON pool.source = 'meters'
-			GROUP BY h.at) g;
-		IF pool.source = 'energy' THEN
-			hours := ARRAY[version.from_ts];
-			kwh := ARRAY[submeter.divide(pool.fixed_kwh * extract(epoch FROM version.to_ts - version.from_ts),
-				extract(epoch FROM share_tariff_amount.cycle_end - share_tariff_amount.cycle_start), 3)];
-		END IF;
-		total := total + (SELECT sum(q.amount) FROM submeter.quote(version.definition, hours || version.to_ts, kwh, zone,
-			submeter.share_calendar(pool.site_id, share_tariff_amount.cycle_start, share_tariff_amount.cycle_end)) q);
+		SELECT * INTO used FROM submeter.share_hours(pool.site_id, pool.pool_id, zone, share_tariff_amount.cycle_start, share_tariff_amount.cycle_end, part.from_ts, part.to_ts);
+		total := total + (SELECT sum(q.amount) FROM submeter.quote(part.definition, used.bounds, used.kwh, zone,
+			submeter.share_calendar(pool.site_id, share_tariff_amount.cycle_start, share_tariff_amount.cycle_end), so_far, part.terms) q);
+		so_far := so_far + (SELECT sum(k) FROM unnest(used.kwh) k);
 	END LOOP;
-	IF version IS NULL OR version.hole THEN
-		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('the tariff of pool %s has no version at the start of the cycle', pool.code),
-			HINT = 'Add one with create_tariff().';
-	END IF;
 	RETURN total;
 END
 $$;
 COMMENT ON FUNCTION submeter.share_tariff_amount(int, bigint, timestamptz, timestamptz) IS
-'What the tariff of a pool makes of the hours of its meters, or of a fixed quantity used evenly, each version for its time.';
+'What the tariff of a pool makes of the hours of its meters, or of a fixed quantity used evenly: each version and named price for its time, tiers going on from one to the next. 55000 when there is no version.';
+
+CREATE FUNCTION submeter.share_tariff_parts(site_id int, tariff_id bigint, cycle_start timestamptz, cycle_end timestamptz)
+RETURNS TABLE (from_ts timestamptz, to_ts timestamptz, definition jsonb, terms jsonb)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH cut AS (
+		SELECT share_tariff_parts.cycle_start AS at
+		UNION SELECT v.valid_from FROM submeter.tariff_version v WHERE v.site_id = share_tariff_parts.site_id AND v.tariff_id = share_tariff_parts.tariff_id
+		UNION SELECT i.valid_from FROM submeter.price_item i WHERE i.site_id = share_tariff_parts.site_id
+	)
+	SELECT c.at, lead(c.at, 1, share_tariff_parts.cycle_end) OVER (ORDER BY c.at), (
+			SELECT v.definition FROM submeter.tariff_version v
+			WHERE v.site_id = share_tariff_parts.site_id AND v.tariff_id = share_tariff_parts.tariff_id AND v.valid_from <= c.at
+			ORDER BY v.valid_from DESC, v.revision DESC LIMIT 1), (
+			SELECT jsonb_build_object('prices', jsonb_object_agg(n.name, n.price))
+			FROM (
+				SELECT DISTINCT ON (i.name) i.name, i.price FROM submeter.price_item i
+				WHERE i.site_id = share_tariff_parts.site_id AND i.valid_from <= c.at
+				ORDER BY i.name, i.valid_from DESC, i.revision DESC) n
+			HAVING count(*) > 0)
+	FROM cut c
+	WHERE c.at >= share_tariff_parts.cycle_start AND c.at < share_tariff_parts.cycle_end
+$$;
+COMMENT ON FUNCTION submeter.share_tariff_parts(int, bigint, timestamptz, timestamptz) IS
+'The stretches of a cycle in which one version of a tariff and the same named prices are in force, as quote() takes them.';
+
+CREATE FUNCTION submeter.share_hours(site_id int, pool_id bigint, time_zone text, cycle_start timestamptz, cycle_end timestamptz,
+	from_ts timestamptz, to_ts timestamptz, OUT bounds timestamptz[], OUT kwh numeric[])
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	SELECT array_agg(h.at ORDER BY h.at) || share_hours.to_ts, array_agg(h.kwh ORDER BY h.at)
+	INTO share_hours.bounds, share_hours.kwh
+	FROM (
+		SELECT g.at, sum(submeter.meter_energy(p.site_id, m.meter_id, share_hours.time_zone, g.at, least(g.at + interval '1 hour', share_hours.to_ts))) / 1000 AS kwh
+		FROM submeter.share_pool p
+		CROSS JOIN LATERAL submeter.share_source_meters(p.site_id, p.pool_id, share_hours.cycle_start, share_hours.cycle_end) m
+		CROSS JOIN generate_series(share_hours.from_ts, share_hours.to_ts - interval '1 microsecond', interval '1 hour') g(at)
+		WHERE p.site_id = share_hours.site_id AND p.pool_id = share_hours.pool_id AND p.source = 'meters'
+		GROUP BY g.at
+		UNION ALL
+		SELECT share_hours.from_ts, submeter.divide(p.fixed_kwh * extract(epoch FROM share_hours.to_ts - share_hours.from_ts),
+			extract(epoch FROM share_hours.cycle_end - share_hours.cycle_start), 3)
+		FROM submeter.share_pool p
+		WHERE p.site_id = share_hours.site_id AND p.pool_id = share_hours.pool_id AND p.source = 'energy') h;
+END
+$$;
+COMMENT ON FUNCTION submeter.share_hours(int, bigint, text, timestamptz, timestamptz, timestamptz, timestamptz) IS
+'Energy of a pool''s meters hour by hour, or a fixed quantity in one piece, as quote() takes it.';
 
 CREATE FUNCTION submeter.share_calendar(site_id int, from_ts timestamptz, to_ts timestamptz) RETURNS jsonb
 LANGUAGE sql STABLE
@@ -1119,3 +1151,41 @@ END
 $$;
 COMMENT ON FUNCTION submeter.share_slip(int, text, timestamptz, bigint) IS
 'The slip of a tenant for a pool and cycle: the totals, the tenant''s own figures and the derivation, in the language of the site. Runs are never deleted, so it can be had for as long as the law asks (at least 2 years) and longer. Tenants get their own; P0002 otherwise.';
+
+CREATE FUNCTION submeter.verify_shares(site_id int)
+RETURNS TABLE (problem text, account_id bigint, transfer_id bigint, expected numeric, found numeric)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+SET jit = off
+AS $$
+	WITH line AS MATERIALIZED (
+		SELECT l.* FROM submeter.share_line l WHERE l.site_id = verify_shares.site_id
+	), moved AS MATERIALIZED (
+		SELECT t.transfer_id, t.account_id, CASE WHEN l.account_id IS NOT NULL THEN t.amount ELSE -t.amount END AS amount
+		FROM submeter.transfer t
+		JOIN submeter.ledger_account l ON l.site_id = t.site_id AND l.ledger_account_id = t.debit_id
+		WHERE t.site_id = verify_shares.site_id AND t.kind = 'share'
+	)
+	SELECT 'share movement differs from its line', coalesce(l.account_id, m.account_id), coalesce(l.transfer_id, m.transfer_id), coalesce(l.posted, 0), coalesce(m.amount, 0)
+	FROM (SELECT * FROM line WHERE line.transfer_id IS NOT NULL) l
+	FULL JOIN moved m ON m.transfer_id = l.transfer_id AND m.account_id = l.account_id
+	WHERE coalesce(l.posted, 0) <> coalesce(m.amount, 0)
+	UNION ALL
+	SELECT format('share run %s does not follow from its inputs', r.run_id), d.account_id, NULL, d.derived, d.stored
+	FROM submeter.share_run r
+	CROSS JOIN LATERAL (
+		SELECT x.account_id, sum(x.derived) AS derived, sum(x.stored) AS stored
+		FROM (
+			SELECT s.account_id, s.amount AS derived, 0 AS stored FROM submeter.share_split(r.inputs) s
+			UNION ALL
+			SELECT n.account_id, 0, n.amount FROM line n WHERE n.run_id = r.run_id) x
+		GROUP BY x.account_id) d
+	WHERE r.site_id = verify_shares.site_id AND d.derived <> d.stored
+	UNION ALL
+	SELECT format('lines of share run %s do not add up', r.run_id), NULL, NULL, r.amount, sum(n.due)
+	FROM submeter.share_run r JOIN line n ON n.run_id = r.run_id
+	WHERE r.site_id = verify_shares.site_id
+	GROUP BY r.run_id, r.amount HAVING sum(n.due) <> r.amount
+$$;
+COMMENT ON FUNCTION submeter.verify_shares(int) IS
+'Part of verify_ledger: shares in the ledger are those of the lines, lines follow from the frozen inputs of their run and add up to it.';
