@@ -58,6 +58,53 @@ AS $$
 $$;
 COMMENT ON FUNCTION submeter.is_chinese_calendar(int) IS 'Whether the public holidays of mainland China hold at a site: its time zone is one of theirs.';
 
+CREATE FUNCTION submeter.write_days(site_id int, days jsonb) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+	INSERT INTO submeter.calendar_day AS c (site_id, day, day_type, flags, closed, name, assumed, reason)
+	SELECT write_days.site_id, d.day, d.day_type, d.flags, d.closed, d.name, d.assumed, d.said
+	FROM jsonb_to_recordset(write_days.days) d(day date, day_type text, flags text[], closed boolean, name text, assumed boolean, said text)
+	ORDER BY d.day
+	ON CONFLICT ON CONSTRAINT calendar_day_pkey DO UPDATE
+	SET day_type = EXCLUDED.day_type, flags = EXCLUDED.flags, closed = EXCLUDED.closed, name = EXCLUDED.name, assumed = EXCLUDED.assumed,
+		reason = coalesce(EXCLUDED.reason, c.reason)
+$$;
+COMMENT ON FUNCTION submeter.write_days(int, jsonb) IS 'Writes days [{day, day_type, flags, closed, name, assumed, said}] as they are to be.';
+
+CREATE FUNCTION submeter.change_days(site_id int, days jsonb, reason text, as_of timestamptz) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	-- The first day that prices will see otherwise: by its type or by its flags.
+	first_ts timestamptz := (
+		SELECT min(d.day)::timestamp AT TIME ZONE min(s.time_zone)
+		FROM jsonb_to_recordset(change_days.days) d(day date, day_type text, flags text[])
+		JOIN submeter.site s ON s.site_id = change_days.site_id
+		LEFT JOIN submeter.calendar_day c ON c.site_id = s.site_id AND c.day = d.day
+		WHERE (coalesce(d.day_type, submeter.weekday_type(d.day)), ARRAY(SELECT f FROM unnest(d.flags) f ORDER BY f)) IS DISTINCT FROM
+			(coalesce(c.day_type, submeter.weekday_type(d.day)), ARRAY(SELECT f FROM unnest(c.flags) f ORDER BY f)));
+BEGIN
+	IF change_days.days IS NULL THEN
+		RETURN;
+	END IF;
+	IF EXISTS (
+		SELECT FROM submeter.charge c
+		WHERE c.site_id = change_days.site_id AND c.settled_to > first_ts AND c.tariff_id IN (
+			SELECT v.tariff_id FROM submeter.tariff_version v
+			WHERE v.site_id = change_days.site_id AND jsonb_path_exists(v.definition, '$.periods[*].windows[*] ? (exists (@.days) || exists (@.flag))')))
+	THEN
+		PERFORM submeter.run_correction(change_days.site_id, 'days', change_days.days, coalesce(nullif(btrim(change_days.reason), ''), 'calendar'), false, NULL,
+			change_days.as_of);
+	ELSE
+		PERFORM submeter.write_days(change_days.site_id, change_days.days);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION submeter.change_days(int, jsonb, text, timestamptz) IS
+'Writes days; where something was charged already by tariffs that look at the kind of day, as a correction: settled again at once, debits put aside as debt.';
+
 CREATE FUNCTION submeter.extend_calendar(site_id int, as_of timestamptz) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -66,7 +113,7 @@ AS $$
 DECLARE
 	this_year int;
 	first_year int;
-	written bigint;
+	days jsonb;
 BEGIN
 	IF NOT submeter.is_chinese_calendar(extend_calendar.site_id) THEN
 		RETURN 0;
@@ -76,8 +123,9 @@ BEGIN
 	FROM submeter.site s LEFT JOIN submeter.supply y ON y.site_id = s.site_id
 	WHERE s.site_id = extend_calendar.site_id GROUP BY s.time_zone;
 	-- Days of a person's are left as they are; those without a day type, and those assumed, are filled in.
-	INSERT INTO submeter.calendar_day AS c (site_id, day, day_type, name, assumed, reason)
-	SELECT extend_calendar.site_id, d.day, d.day_type, d.name, d.assumed, d.reason
+	SELECT jsonb_agg(jsonb_build_object('day', d.day, 'day_type', d.day_type, 'flags', coalesce(c.flags, '{}'), 'closed', coalesce(c.closed, false),
+		'name', coalesce(c.name, d.name), 'assumed', d.assumed, 'said', coalesce(c.reason, d.reason)) ORDER BY d.day)
+	INTO days
 	FROM generate_series(greatest(least(first_year, this_year), this_year - 10), this_year + 1) y(year)
 	CROSS JOIN LATERAL (
 		SELECT h.day, h.day_type, h.name, false AS assumed, h.source AS reason FROM submeter.chinese_holidays(y.year) h
@@ -85,11 +133,10 @@ BEGIN
 		SELECT a.day, 'holiday', a.name, true, 'the calendar of the year is not loaded: a holiday with a fixed date'
 		FROM submeter.assumed_holidays(y.year) a
 		WHERE NOT EXISTS (SELECT FROM submeter.chinese_holidays(y.year))) d
-	ON CONFLICT ON CONSTRAINT calendar_day_pkey DO UPDATE
-	SET day_type = EXCLUDED.day_type, name = coalesce(c.name, EXCLUDED.name), assumed = EXCLUDED.assumed, reason = coalesce(c.reason, EXCLUDED.reason)
-	WHERE c.day_type IS NULL OR c.assumed AND NOT EXCLUDED.assumed;
-	GET DIAGNOSTICS written = ROW_COUNT;
-	RETURN written;
+	LEFT JOIN submeter.calendar_day c ON c.site_id = extend_calendar.site_id AND c.day = d.day
+	WHERE c.day IS NULL OR c.day_type IS NULL OR c.assumed AND NOT d.assumed;
+	PERFORM submeter.change_days(extend_calendar.site_id, days, 'public holidays', extend_calendar.as_of);
+	RETURN coalesce(jsonb_array_length(days), 0);
 END
 $$;
 COMMENT ON FUNCTION submeter.extend_calendar(int, timestamptz) IS
@@ -168,14 +215,8 @@ BEGIN
 	lines := (SELECT jsonb_agg(to_jsonb(l) ORDER BY l.line) FROM submeter.calendar_lines(load_calendar.site_id, load_calendar.csv, load_calendar.reason, today) l);
 	IF NOT coalesce(load_calendar.dry_run, true) AND jsonb_path_exists(lines, '$[*] ? (@.changed == true)') THEN
 		PERFORM submeter.require_approval('load_calendar', load_calendar.site_id, jsonb_build_object('csv', load_calendar.csv, 'reason', load_calendar.reason));
-		INSERT INTO submeter.calendar_day AS c (site_id, day, day_type, flags, closed, name, assumed, reason)
-		SELECT load_calendar.site_id, l.day, l.day_type, l.flags, l.closed, l.name, l.assumed, l.said
-		FROM jsonb_to_recordset(lines) l(day date, day_type text, flags text[], closed boolean, name text, assumed boolean, said text, changed boolean)
-		WHERE l.changed
-		ORDER BY l.day
-		ON CONFLICT ON CONSTRAINT calendar_day_pkey DO UPDATE
-		SET day_type = EXCLUDED.day_type, flags = EXCLUDED.flags, closed = EXCLUDED.closed, name = EXCLUDED.name, assumed = EXCLUDED.assumed,
-			reason = coalesce(EXCLUDED.reason, c.reason);
+		PERFORM submeter.change_days(load_calendar.site_id, jsonb_path_query_array(lines, '$[*] ? (@.changed == true)'), load_calendar.reason,
+			load_calendar.as_of);
 	END IF;
 	RETURN QUERY
 	SELECT l.line, l.day, l.day_type, l.flags, l.closed, CASE WHEN NOT l.changed THEN 'unchanged' WHEN l.known THEN 'changed' ELSE 'new' END
@@ -227,12 +268,10 @@ BEGIN
 		PERFORM submeter.require_approval('declare_day', declare_day.site_id,
 			jsonb_build_object('day', declare_day.day, 'flag', declare_day.flag, 'declared', declare_day.declared));
 	END IF;
-	INSERT INTO submeter.calendar_day AS c (site_id, day, flags, reason)
-	VALUES (declare_day.site_id, declare_day.day, ARRAY[declare_day.flag], nullif(btrim(declare_day.reason), ''))
-	ON CONFLICT ON CONSTRAINT calendar_day_pkey DO UPDATE
-	SET flags = CASE WHEN declare_day.declared THEN array_append(array_remove(c.flags, declare_day.flag), declare_day.flag)
-			ELSE array_remove(c.flags, declare_day.flag) END,
-		reason = coalesce(EXCLUDED.reason, c.reason);
+	PERFORM submeter.change_days(declare_day.site_id, jsonb_build_array(jsonb_build_object('day', declare_day.day, 'day_type', known.day_type,
+		'flags', array_remove(known.flags, declare_day.flag) || CASE WHEN declare_day.declared THEN ARRAY[declare_day.flag] ELSE '{}' END,
+		'closed', coalesce(known.closed, false), 'name', known.name, 'assumed', coalesce(known.assumed, false), 'said', nullif(btrim(declare_day.reason), ''))),
+		declare_day.reason, declare_day.as_of);
 	RETURN true;
 END
 $$;

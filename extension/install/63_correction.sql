@@ -79,6 +79,8 @@ BEGIN
 			FROM submeter.price_item p
 			WHERE p.site_id = apply_change.site_id AND p.name = apply_change.change ->> 'name'
 				AND p.valid_from = (apply_change.change ->> 'valid_from')::timestamptz;
+		WHEN 'prices' THEN PERFORM submeter.write_prices(apply_change.site_id, apply_change.change);
+		WHEN 'days' THEN PERFORM submeter.write_days(apply_change.site_id, apply_change.change);
 		WHEN 'verdict' THEN PERFORM submeter.write_verdict(apply_change.site_id, (apply_change.change ->> 'meter_id')::bigint,
 			(apply_change.change ->> 'ts')::timestamptz, apply_change.change ->> 'verdict', apply_change.reason, (apply_change.change ->> 'energy_wh')::bigint);
 	END CASE;
