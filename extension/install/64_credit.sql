@@ -576,10 +576,15 @@ AS $$
 		WHERE q.site_id = settle_proposals.site_id AND q.account_id = settle_proposals.account_id AND q.kind = settle_proposals.kind AND q.state = 'open'
 			-- What the resale check found is not in the books until it is accepted.
 			AND q.source <> 'resale') q
-	WHERE p.site_id = settle_proposals.site_id AND p.proposal_id = q.proposal_id AND q.upto <= settle_proposals.amount
+	WHERE p.site_id = settle_proposals.site_id AND p.proposal_id = q.proposal_id AND q.upto <= settle_proposals.amount;
+	-- Refunds and debts proposed one after the other net out: when nothing is left to pay, all of them are settled.
+	UPDATE submeter.proposal p
+	SET state = 'done', decided_at = clock_timestamp(), decided_by = (submeter.me()).login, reason = settle_proposals.reason
+	WHERE p.site_id = settle_proposals.site_id AND p.account_id = settle_proposals.account_id AND p.state = 'open' AND p.source <> 'resale'
+		AND submeter.refundable(p.site_id, p.account_id) = 0 AND submeter.side_total(p.site_id, p.account_id, 'debt') = 0
 $$;
 COMMENT ON FUNCTION submeter.settle_proposals(int, bigint, text, numeric, bigint, text) IS
-'Marks the open proposals of an account as done that a payment covers, the oldest first.';
+'Marks the open proposals of an account as done that a payment covers, the oldest first; all of them when nothing is left to pay either way.';
 
 CREATE FUNCTION submeter.dismiss_proposal(site_id int, proposal_id bigint, reason text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
