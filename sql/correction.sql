@@ -150,7 +150,66 @@ SELECT pg_temp.refusal(s) FROM unnest(ARRAY[
 	$$SELECT submeter.judge_reading(1, 3, '2025-02-10 16:00+00', 'maybe', 'x', NULL, true)$$, $$SELECT submeter.judge_reading(1, 3, '2025-02-10 16:00+00', 'replace', 'x', NULL, true)$$,
 	$$SELECT submeter.judge_reading(1, 3, '2025-02-09', 'withdraw', 'x', NULL, true)$$, $$SELECT submeter.judge_reading(1, 3, '2025-02-10 16:00+00', 'withdraw', '', NULL, true)$$]) s;
 
--- 5. On record, and for two persons where the site wants it
+-- 5. Closed cycles stay as they were billed; the difference is an adjustment, with its cause, and as before nobody's balance falls
+
+SELECT pg_temp.read(n, '2025-02-12 00:00', w) FROM (VALUES (4, 40), (5, 8), (2, 84), (3, 37)) r(n, w);
+SELECT submeter.close_due(1, pg_temp.ts('2025-02-01 00:00'), pg_temp.ts('2025-02-12')) AS bills;
+SELECT a.code, b.state, b.amount FROM submeter.bill b JOIN submeter.account a USING (site_id, account_id) ORDER BY 1, b.cycle_start;
+SELECT * FROM pg_temp.purse;
+SELECT pg_temp.world() AS before \gset
+SELECT account, state, cycle_start, old, new, difference FROM submeter.correct_setup(1, 1, pg_temp.ts('2025-01-01 00:00'), 'CT 50/5 after all 75/5', true, 15, as_of => pg_temp.ts('2025-02-12'));
+SELECT pg_temp.world() = :'before' AS nothing_happened;
+SELECT account, difference FROM submeter.correct_setup(1, 1, pg_temp.ts('2025-01-01 00:00'), 'CT 50/5 after all 75/5', false, 15, as_of => pg_temp.ts('2025-02-12'));
+SELECT * FROM pg_temp.purse;
+SELECT a.code, j.cycle_start, j.amount,
+	ARRAY(SELECT DISTINCT k ->> 'kind' FROM jsonb_array_elements(j.cause) k WHERE k ->> 'kind' <> 'reading' ORDER BY 1) AS cause
+FROM submeter.charge_adjustment j JOIN submeter.account a USING (site_id, account_id) ORDER BY 1, 2, j.adjustment_id;
+SELECT a.code, p.kind, p.amount, p.source, p.state FROM submeter.proposal p JOIN submeter.account a USING (site_id, account_id) ORDER BY p.proposal_id;
+SELECT a.code, b.state, b.amount FROM submeter.bill b JOIN submeter.account a USING (site_id, account_id) ORDER BY 1, b.cycle_start;
+-- What the former tenant owes after all is debt of the person, paid at the desk.
+SELECT submeter.tidy_closed(1, pg_temp.ts('2025-02-12'));
+SELECT * FROM pg_temp.purse WHERE state = 'closed';
+-- 110 to pay back and 20 owed are 90: paid, and all three proposals are settled with it.
+SELECT submeter.refund(1, :former, 90, 'as proposed', 'f2') > 0 AS refunded;
+SELECT DISTINCT p.state FROM submeter.proposal p WHERE p.account_id = :former;
+SELECT account, difference FROM submeter.correct_setup(1, 1, pg_temp.ts('2025-01-01 00:00'), 'CT 100/5 after all', false, 20, as_of => pg_temp.ts('2025-02-12'));
+SELECT submeter.tidy_closed(1, pg_temp.ts('2025-02-12'));
+SELECT * FROM pg_temp.purse WHERE account IN ('former', 'present');
+SELECT submeter.pay_debt(1, :former, 20, 'f3', 'bank') > 0 AS paid;
+SELECT kind, amount, state FROM submeter.proposal WHERE account_id = :former ORDER BY proposal_id;
+SELECT * FROM submeter.verify_ledger(1);
+
+-- 6. A named price, for all tariffs that refer to it
+
+SELECT count(*) > 0 AS loaded FROM submeter.load_prices(1, E'name,valid_from,price\ngrid,2025-01-01,0.5\n', 'the grid''s list');
+SELECT submeter.create_tariff(1, 'named', '{"energy":[{"price":{"ref":"grid","plus":0.1}}]}', '2025-01-01 00:00+08') AS named \gset
+SELECT submeter.move_in(1, 1, '{6}', :named, pg_temp.ts('2025-01-15 00:00'), '{0}', code => 'named', as_of => pg_temp.ts('2025-01-15')) AS with_name \gset
+SELECT submeter.recharge(1, :with_name, 50, 'cash', 'n1') > 0 AS paid, pg_temp.read(6, '2025-02-12 00:00', 28), submeter.settle(1, pg_temp.ts('2025-02-12'));
+SELECT pg_temp.world() AS before \gset
+SELECT account, cycle_start, old, new, difference FROM submeter.correct_price(1, 'grid', 0.7, pg_temp.ts('2025-02-01'), 'misread', as_of => pg_temp.ts('2025-02-12'));
+SELECT pg_temp.world() = :'before' AS nothing_happened;
+SELECT account, difference FROM submeter.correct_price(1, 'grid', 0.7, pg_temp.ts('2025-02-01'), 'misread', false, as_of => pg_temp.ts('2025-02-12'));
+SELECT account, difference FROM submeter.correct_price(1, 'grid', 0.6, pg_temp.ts('2025-02-01'), 'misread twice', false, as_of => pg_temp.ts('2025-02-12'));
+SELECT valid_from, revision, price, reason FROM submeter.price_item WHERE name = 'grid' ORDER BY 1, 2;
+SELECT * FROM pg_temp.purse WHERE account = 'named';
+SELECT pg_temp.refusal(s) FROM unnest(ARRAY[
+	$$SELECT submeter.correct_price(1, 'none', 1, '2025-02-01', 'x', as_of => '2025-02-12')$$, $$SELECT submeter.correct_price(1, 'grid', -1, '2025-02-01', 'x', as_of => '2025-02-12')$$,
+	$$SELECT submeter.correct_price(1, 'grid', 'NaN', '2025-02-01', 'x', as_of => '2025-02-12')$$, $$SELECT submeter.correct_price(1, 'grid', 0.123456789, '2025-02-01', 'x', as_of => '2025-02-12')$$,
+	$$SELECT submeter.correct_price(1, 'grid', 1, '2025-03-01', 'x', as_of => '2025-02-12')$$, $$SELECT submeter.correct_price(1, 'grid', 1, '-infinity', 'x', as_of => '2025-02-12')$$]) s;
+
+-- 7. Free energy: a row is a grant; used first, and what was granted late comes back as a credit
+
+INSERT INTO submeter.allowance (site_id, account_id, tariff_id, name, kwh, during) VALUES (1, :with_name, :named, 'hardship', 10, tstzrange(pg_temp.ts('2025-02-01'), NULL));
+SELECT submeter.settle(1, pg_temp.ts('2025-02-12')) >= 0 AS settled;
+SELECT cycle_start, energy_wh, rounded FROM submeter.charge WHERE account_id = :with_name ORDER BY 1;
+SELECT available FROM pg_temp.purse WHERE account = 'named';
+-- What was not paid is not paid back: 50 was paid, whatever the allowance gave.
+SELECT submeter.refundable(1, :with_name) < 50 AS bounded;
+UPDATE submeter.allowance SET during = tstzrange(pg_temp.ts('2025-02-01'), pg_temp.ts('2025-03-01'));
+SELECT submeter.settle(1, pg_temp.ts('2025-02-12')) >= 0 AS settled;
+SELECT * FROM submeter.verify_ledger(1);
+
+-- 8. On record, and for two persons where the site wants it
 
 SELECT kind, change - 'definition' AS change, reason, accounts, debited, credited FROM submeter.correction ORDER BY correction_id;
 SELECT left(pg_temp.refusal('UPDATE submeter.correction SET credited = 0'), 60) AS kept;

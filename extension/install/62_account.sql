@@ -568,9 +568,7 @@ BEGIN
 	END IF;
 	PERFORM submeter.settle_now(leaving.site_id, finish_move_out.as_of);
 	IF leaving.closes THEN
-		IF to_regprocedure('submeter.rate_charges(int,bigint[],bigint[],timestamptz[])') IS NOT NULL THEN
-			PERFORM submeter.close_account_cycles(leaving.site_id, leaving.account_id, leaving.at);
-		END IF;
+		PERFORM submeter.close_account_cycles(leaving.site_id, leaving.account_id, leaving.at);
 		PERFORM submeter.close_account(leaving.site_id, leaving.move_out_id, finish_move_out.as_of);
 	END IF;
 	UPDATE submeter.move_out o SET state = 'done', finished_at = finish_move_out.as_of, estimated = assumed > 0, error = NULL
