@@ -156,7 +156,7 @@ SELECT account, owes, note FROM pg_temp.book WHERE kind = 'share' AND other_side
 -- On the bill of January both; when that is out, what comes later is on the next one.
 SELECT account_id, cycle_start, component, energy_wh, amount, detail ->> 'before' AS before, detail ->> 'reason' AS reason FROM submeter.share_lines(1, '{1}', '{2025-01-01 00:00+08}');
 WITH b AS (INSERT INTO submeter.bill (site_id, account_id, cycle_start, cycle_end, energy_wh, amount, opening_balance, credited, closing_balance)
-	VALUES (1, 1, '2025-01-01 00:00+08', '2025-02-01 00:00+08', 0, 0, 0, 0, 0) RETURNING bill_id)
+	VALUES (1, 1, '2025-01-01 00:00+08', '2025-02-01 00:00+08', 0, 14.57, 0, 0, -14.57) RETURNING bill_id)
 INSERT INTO submeter.bill_line (site_id, bill_id, line, component, amount, detail)
 SELECT 1, b.bill_id, row_number() OVER (), l.component, l.amount, l.detail FROM b, submeter.share_lines(1, '{1}', '{2025-01-01 00:00+08}') l;
 SELECT submeter.reverse_share(1, 'lift', '2025-01-01 00:00+08', 'the lift is the landlord''s') > 0 AS taken_back;
@@ -302,3 +302,32 @@ SELECT problem, account_id, expected, found FROM submeter.verify_shares(1) ORDER
 ROLLBACK;
 SELECT account_id, sum(posted) AS shared, (SELECT sum(CASE WHEN d.account_id IS NULL THEN -t.amount ELSE t.amount END) FROM submeter.transfer t JOIN submeter.ledger_account d ON d.site_id = t.site_id AND d.ledger_account_id = t.debit_id
 	WHERE t.kind = 'share' AND t.account_id = l.account_id) AS moved FROM submeter.share_line l WHERE account_id IS NOT NULL GROUP BY 1 ORDER BY 1;
+
+-- 12. On the bill: a share that is known when the cycle is closed is on its bill, what comes later on the next one
+
+INSERT INTO submeter.site (site_id, code, name, close_cycles) VALUES (3, 'third', 'A third mall', false);
+INSERT INTO submeter.tenant (site_id, tenant_id, code, name) VALUES (3, 30, 't', 'Tenant');
+INSERT INTO submeter.account (site_id, account_id, tenant_id, code) VALUES (3, 30, 30, 'c1');
+SELECT submeter.create_tariff(3, 'flat', '{"energy":[{"price":1}]}', '2025-01-01 00:00+08') AS third \gset
+INSERT INTO submeter.meter (site_id, meter_id, code, model) VALUES (3, 30, 'm', 'SDM120');
+INSERT INTO submeter.meter_setup (site_id, meter_id) VALUES (3, 30);
+INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during) VALUES (3, 30, 30, :third, '["2025-01-01 00:00+08",)');
+SELECT sum(submeter.ingest(3, ARRAY[jsonb_populate_record(NULL::submeter.reading_input, jsonb_build_object('meter_id', 30, 'ts', at::timestamp AT TIME ZONE 'Asia/Shanghai', 'energy_wh', wh))])) AS readings
+FROM (VALUES ('2025-01-01', 0), ('2025-02-01', 100000), ('2025-03-01', 150000), ('2025-04-01', 150000)) r(at, wh);
+SELECT submeter.settle(3, '2025-03-02 00:00+08') > 0 AS settled;
+INSERT INTO submeter.share_pool (site_id, code, name, method, source, fixed_amount) VALUES (3, 'lift', 'Lift', 'equal', 'amount', 7), (3, 'pump', 'Pump', 'equal', 'amount', 3);
+SELECT sum(difference) AS shared FROM submeter.run_share(3, 'lift', '2025-01-01 00:00+08', false, as_of => '2025-02-02 00:00+08');
+SELECT submeter.close_cycle(3, '2025-02-01') AS bills;
+SELECT sum(difference) AS shared FROM submeter.run_share(3, 'pump', '2025-01-01 00:00+08', false, as_of => '2025-02-02 00:00+08');
+UPDATE submeter.share_pool SET fixed_amount = 6 WHERE site_id = 3 AND code = 'lift';
+SELECT sum(difference) AS shared FROM submeter.run_share(3, 'lift', '2025-01-01 00:00+08', false, 'cheaper than it was', '2025-02-05 00:00+08');
+SELECT submeter.close_cycle(3, '2025-03-01') AS bills;
+SELECT b.cycle_start, b.amount AS bill, l.line, l.component, l.amount, l.detail ->> 'formula' AS formula, l.detail ->> 'reason' AS reason
+FROM submeter.bill b JOIN submeter.bill_line l USING (site_id, bill_id) WHERE b.site_id = 3 ORDER BY b.cycle_start, l.line;
+-- A bill taken back frees them: they come again with the one that is issued instead.
+SELECT submeter.void_bill(3, bill_id, 'wrong address') > 0 AS voided FROM submeter.bill WHERE site_id = 3 AND cycle_start = '2025-02-01 00:00+08';
+SELECT component, amount FROM submeter.share_lines(3, '{30}', '{2025-02-01 00:00+08}');
+SELECT submeter.issue_bill(3, 30, '2025-02-01 00:00+08', 'right address') > 0 AS issued;
+SELECT b.state, b.amount, array_agg(l.component || ' ' || l.amount ORDER BY l.line) AS lines FROM submeter.bill b JOIN submeter.bill_line l USING (site_id, bill_id)
+WHERE b.site_id = 3 AND b.cycle_start = '2025-02-01 00:00+08' GROUP BY b.bill_id, b.state, b.amount ORDER BY b.bill_id;
+SELECT * FROM submeter.verify_ledger(3);
