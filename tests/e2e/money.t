@@ -34,5 +34,6 @@ like "$(grep '^peak|' "$work/out" | head -n 1)" '^peak\|7.000\|1.1433\|8.00' 'a 
 is "$(grep -E '^(energy|demand|power_factor|adder:funds|fee:service|tax)\|' "$work/out" | awk -F '|' '{ print $1, $3 }' | paste -sd ',')" \
 	'energy 3496.80,demand 320.00,power_factor 76.34,adder:funds 223.20,fee:service 100.00,tax 548.12' 'each step of the industrial example'
 like "$(grep '^bakery|2026-01-01' "$work/out")" '\|998.22\|987.06\|-11.16$' 'the correction gives back what the text says'
+like "$(grep '^bakery|.*48.36 x' "$work/out" | head -n 1)" '\|30.22\|48.36 x 1488 / 2380.8 kWh = 30.22$' 'the bakery bears its part of the corridor'
 is "$(query 'SELECT count(*) FROM submeter.verify_ledger(1)')" 0 'the ledger is verified'
 done_testing
