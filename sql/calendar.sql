@@ -134,3 +134,58 @@ FROM unnest(ARRAY['NULL, ''2026-07-28'', ''hot_day''', '99, ''2026-07-28'', ''ho
 -- 7. Rows that cannot be
 
 SELECT left(pg_temp.refusal('INSERT INTO submeter.calendar_day (site_id, day, flags) VALUES (1, ' || v || ')'), 70) FROM unnest(ARRAY['''infinity'', ''{}''', '''2030-01-01'', ''{NULL}''', '''2030-01-01'', array_fill(''x''::text, ARRAY[17])']) v;
+
+-- 8. What the kind of a day costs: corrected where it was charged, and a debit is put aside
+
+INSERT INTO submeter.site (site_id, code, name) VALUES (4, 'hot', 'A hot mall');
+SELECT submeter.create_partitions('2026-07-01', '2026-10-01') > 0 AS partitions;
+INSERT INTO submeter.tenant (site_id, tenant_id, code, name) VALUES (4, 4, 't', 'T');
+INSERT INTO submeter.account (site_id, account_id, tenant_id, code, opened_at) VALUES (4, 4, 4, 'a', '2026-07-01');
+INSERT INTO submeter.meter (site_id, meter_id, code, model) VALUES (4, 4, 'm', 'DDS238-2 ZN/SR');
+INSERT INTO submeter.meter_setup (site_id, meter_id, valid_from, rated_current_a) VALUES (4, 4, '2026-07-01', 60);
+SELECT submeter.create_tariff(4, 'tou', '{"periods":[{"name":"deep","windows":[{"from":"00:00","to":"24:00","days":["holiday"]}]},{"name":"sharp","windows":[{"from":"15:00","to":"17:00","flag":"hot_day"}]},{"name":"flat"}],
+	"energy":[{"period":"deep","price":0.3},{"period":"sharp","price":1.2},{"price":0.6}]}', '2026-07-01') AS tariff \gset
+INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during) VALUES (4, 4, 4, :tariff, '[2026-07-20 00:00+08,)');
+SELECT submeter.recharge(4, 4, 100, 'cash', 'k') > 0 AS paid;
+-- One kWh an hour, for four days.
+SELECT submeter.ingest(4, array_agg(jsonb_populate_record(NULL::submeter.reading_input, jsonb_build_object('meter_id', 4, 'ts', '2026-07-20 00:00+08'::timestamptz + n * interval '1 hour', 'energy_wh', n * 1000)) ORDER BY n))
+FROM generate_series(0, 96) n;
+SELECT submeter.settle(4, '2026-07-24 00:00+08') > 0 AS settled;
+CREATE FUNCTION pg_temp.state() RETURNS TABLE (energy_wh bigint, rounded numeric, available numeric, debt numeric, corrections bigint)
+LANGUAGE sql AS $$
+	SELECT c.energy_wh, c.rounded, submeter.balance(4, 4), submeter.side_total(4, 4, 'debt'), (SELECT count(*) FROM submeter.correction WHERE site_id = 4)
+	FROM submeter.charge c WHERE c.site_id = 4
+$$;
+SELECT * FROM pg_temp.state();
+-- A day to come: nothing is settled again.
+SELECT submeter.declare_day(4, '2026-07-25', 'hot_day', as_of => '2026-07-24 00:00+08') AS declared;
+SELECT * FROM pg_temp.state();
+-- Two hot hours cost 0.60 more each; the balance does not fall.
+SELECT submeter.declare_day(4, '2026-07-21', 'hot_day', true, 'the grid declared it late', '2026-07-24 00:00+08') AS corrected;
+SELECT * FROM pg_temp.state();
+SELECT kind, reason, accounts, debited, credited FROM submeter.correction WHERE site_id = 4;
+-- A holiday that was forgotten: half price for a day, less what is still owed.
+SELECT outcome FROM submeter.load_calendar(4, E'day,day_type,name,closed\n2026-07-22,holiday,市民节,no\n2026-07-23,,,yes', '通知', as_of => '2026-07-24 00:00+08');
+SELECT * FROM pg_temp.state();
+-- A name or a closure is no matter of prices.
+SELECT outcome FROM submeter.load_calendar(4, E'day,name,closed\n2026-07-22,citizens,yes', 'a name', as_of => '2026-07-24 00:00+08');
+SELECT corrections FROM pg_temp.state();
+-- Written by hand in the table it is settled again by the next settle.
+UPDATE submeter.calendar_day SET flags = '{}' WHERE site_id = 4 AND day = '2026-07-21';
+SELECT submeter.settle(4, '2026-07-24 00:00+08') >= 0 AS settled;
+SELECT * FROM pg_temp.state();
+SELECT * FROM submeter.verify_ledger(4);
+-- The duty finds days nobody had entered: a correction as well where something was charged on them, though nobody asked for it.
+UPDATE submeter.calendar_day SET day_type = NULL WHERE site_id = 4;
+SELECT submeter.settle(4, '2026-07-24 00:00+08') >= 0 AS settled;
+SELECT submeter.run_duty(4, 'calendar', '2026-07-24 00:00+08') AS written;
+SELECT corrections FROM pg_temp.state();
+SELECT submeter.ingest(4, array_agg(jsonb_populate_record(NULL::submeter.reading_input, jsonb_build_object('meter_id', 4, 'ts', '2026-07-20 00:00+08'::timestamptz + n * interval '1 hour', 'energy_wh', n * 1000)) ORDER BY n)) > 0 AS read
+FROM generate_series(97, 72 * 24) n;
+DELETE FROM submeter.calendar_day WHERE site_id = 4 AND day = '2026-09-25';
+SELECT submeter.settle(4, '2026-09-30 00:00+08') > 0 AS settled;
+SELECT submeter.balance(4, 4) AS balance \gset
+SELECT submeter.run_duty(4, 'calendar', '2026-09-30 00:00+08') AS written;
+SELECT submeter.balance(4, 4) - :balance AS credited;
+SELECT kind, reason, accounts, debited, credited FROM submeter.correction WHERE site_id = 4 ORDER BY correction_id DESC LIMIT 1;
+SELECT * FROM submeter.verify_ledger(4);

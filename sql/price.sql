@@ -86,3 +86,36 @@ SELECT submeter.decide_approval(1, :asked, true);
 SELECT outcome FROM submeter.load_prices(1, E'name,valid_from,price\nbase,2028-01-01,0.7', 'x');
 SELECT outcome FROM submeter.load_prices(1, E'name,valid_from,price\nbase,2028-01-01,0.7', 'x');
 SELECT used_at IS NOT NULL AS used FROM submeter.approval WHERE approval_id = :asked;
+
+-- 5. A price that was charged already: corrected at once, and a debit is put aside
+
+INSERT INTO submeter.site (site_id, code, name) VALUES (4, 'hot', 'A hot mall');
+SELECT submeter.create_partitions('2026-07-01', '2026-09-01') > 0 AS partitions;
+INSERT INTO submeter.tenant (site_id, tenant_id, code, name) VALUES (4, 4, 't', 'T');
+INSERT INTO submeter.account (site_id, account_id, tenant_id, code, opened_at) VALUES (4, 4, 4, 'a', '2026-07-01');
+INSERT INTO submeter.meter (site_id, meter_id, code, model) VALUES (4, 4, 'm', 'DDS238-2 ZN/SR');
+INSERT INTO submeter.meter_setup (site_id, meter_id, valid_from, rated_current_a) VALUES (4, 4, '2026-07-01', 60);
+SELECT name, outcome FROM submeter.load_prices(4, E'name,valid_from,price\nbase,2026-07-01,0.5\nother,2026-07-01,0.1');
+SELECT submeter.create_tariff(4, 'grid', '{"energy":[{"price":{"ref":"base","times":2}}]}', '2026-07-01') AS tariff \gset
+INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during) VALUES (4, 4, 4, :tariff, '[2026-07-20 00:00+08,)');
+SELECT submeter.recharge(4, 4, 100, 'cash', 'k') > 0 AS paid;
+-- One kWh an hour, for four days.
+SELECT submeter.ingest(4, array_agg(jsonb_populate_record(NULL::submeter.reading_input, jsonb_build_object('meter_id', 4, 'ts', '2026-07-20 00:00+08'::timestamptz + n * interval '1 hour', 'energy_wh', n * 1000)) ORDER BY n))
+FROM generate_series(0, 96) n;
+SELECT submeter.settle(4, '2026-07-24 00:00+08') > 0 AS settled;
+CREATE FUNCTION pg_temp.state() RETURNS TABLE (energy_wh bigint, rounded numeric, available numeric, debt numeric, corrections bigint)
+LANGUAGE sql AS $$
+	SELECT c.energy_wh, c.rounded, submeter.balance(4, 4), submeter.side_total(4, 4, 'debt'), (SELECT count(*) FROM submeter.correction WHERE site_id = 4)
+	FROM submeter.charge c WHERE c.site_id = 4
+$$;
+SELECT * FROM pg_temp.state();
+SELECT outcome, tariffs FROM submeter.load_prices(4, E'name,valid_from,price\nbase,2026-08-01,0.7\nother,2026-07-21,0.3', as_of => '2026-07-24 00:00+08');
+SELECT * FROM pg_temp.state();
+-- From the 23rd: a day at 1.20 instead of 1.00 a kWh.
+SELECT outcome, tariffs FROM submeter.load_prices(4, E'name,valid_from,price\nbase,2026-07-23,0.6\nother,2026-07-23,0.4', 'decree 13', as_of => '2026-07-24 00:00+08');
+SELECT * FROM pg_temp.state();
+SELECT kind, reason, accounts, debited, credited FROM submeter.correction WHERE site_id = 4;
+-- Revised: cheaper from the first.
+SELECT outcome, previous FROM submeter.load_prices(4, E'name,valid_from,price\nbase,2026-07-01,0.4', 'decree 14', as_of => '2026-07-24 00:00+08');
+SELECT * FROM pg_temp.state();
+SELECT * FROM submeter.verify_ledger(4);

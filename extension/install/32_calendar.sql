@@ -76,24 +76,22 @@ CREATE FUNCTION submeter.change_days(site_id int, days jsonb, reason text, as_of
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	-- The first day that prices will see otherwise: by its type or by its flags.
-	first_ts timestamptz := (
-		SELECT min(d.day)::timestamp AT TIME ZONE min(s.time_zone)
-		FROM jsonb_to_recordset(change_days.days) d(day date, day_type text, flags text[])
-		JOIN submeter.site s ON s.site_id = change_days.site_id
-		LEFT JOIN submeter.calendar_day c ON c.site_id = s.site_id AND c.day = d.day
-		WHERE (coalesce(d.day_type, submeter.weekday_type(d.day)), ARRAY(SELECT f FROM unnest(d.flags) f ORDER BY f)) IS DISTINCT FROM
-			(coalesce(c.day_type, submeter.weekday_type(d.day)), ARRAY(SELECT f FROM unnest(c.flags) f ORDER BY f)));
 BEGIN
 	IF change_days.days IS NULL THEN
 		RETURN;
 	END IF;
+	-- Days that prices see otherwise than before, by type or flags, and on which something was charged that looks at them.
 	IF EXISTS (
-		SELECT FROM submeter.charge c
-		WHERE c.site_id = change_days.site_id AND c.settled_to > first_ts AND c.tariff_id IN (
-			SELECT v.tariff_id FROM submeter.tariff_version v
-			WHERE v.site_id = change_days.site_id AND jsonb_path_exists(v.definition, '$.periods[*].windows[*] ? (exists (@.days) || exists (@.flag))')))
+		SELECT FROM jsonb_to_recordset(change_days.days) d(day date, day_type text, flags text[])
+		JOIN submeter.site s ON s.site_id = change_days.site_id
+		LEFT JOIN submeter.calendar_day k ON k.site_id = s.site_id AND k.day = d.day
+		JOIN submeter.charge c ON c.site_id = s.site_id AND c.settled_to > d.day::timestamp AT TIME ZONE s.time_zone
+			AND c.cycle_start < (d.day + 1)::timestamp AT TIME ZONE s.time_zone
+		WHERE (coalesce(d.day_type, submeter.weekday_type(d.day)), ARRAY(SELECT f FROM unnest(d.flags) f ORDER BY f)) IS DISTINCT FROM
+				(coalesce(k.day_type, submeter.weekday_type(d.day)), ARRAY(SELECT f FROM unnest(k.flags) f ORDER BY f))
+			AND c.tariff_id IN (
+				SELECT v.tariff_id FROM submeter.tariff_version v
+				WHERE v.site_id = s.site_id AND jsonb_path_exists(v.definition, '$.periods[*].windows[*] ? (exists (@.days) || exists (@.flag))')))
 	THEN
 		PERFORM submeter.run_correction(change_days.site_id, 'days', change_days.days, coalesce(nullif(btrim(change_days.reason), ''), 'calendar'), false, NULL,
 			change_days.as_of);
