@@ -432,8 +432,8 @@ ranges_set(SmSettle *settle)
 			SmSupply *supply = &meter->supplies[j];
 			const SmPair *pair = &settle->pairs[supply->pair];
 
-			supply->count_from =
-				pair->reset_from != DT_NOEND ? pair->reset_from : meter->settled_to;
+			/* What lies behind the point where the meter stands has been counted, unless it is computed anew. */
+			supply->count_from = Min(pair->reset_from, meter->settled_to);
 			if (supply->to > supply->count_from)
 				meter->read_from = Min(meter->read_from, Max(supply->count_from, supply->from));
 		}

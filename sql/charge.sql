@@ -203,3 +203,169 @@ SELECT submeter.settle(2, '2025-06-20') > 0;
 -- 50 + 10 x 2 in winter, 60 in summer; then 40 + 60 x 2.
 SELECT account, cycle, wh, spans, start_wh, position, amount FROM pg_temp.owed WHERE account = 22;
 SELECT pg_temp.sound();
+
+-- 6. What grows with time alone
+
+SELECT submeter.create_tariff(1, 'fees', '{"energy":[{"price":1}],"fees":[{"name":"lamp","per":"day","amount":0.5},{"name":"service","per":"month","amount":31,"prorate":true},{"name":"meter","per":"month","amount":3},{"name":"bill","per":"cycle","amount":2}]}', '2025-03-01') AS fees \gset
+SELECT pg_temp.furnish(1, 30, :fees, '2026-02-20 15:00');
+-- No reading ever came. Nothing on the 19th; on the 20th a day has begun; 1 lamp, 31/28, 3 and 2.
+SELECT submeter.settle(1, '2026-02-19 12:00') AS intervals, (SELECT count(*) FROM pg_temp.owed WHERE account = 30) AS charges;
+SELECT submeter.settle(1, '2026-02-20 12:00') AS intervals;
+SELECT cycle, wh, accrued_to, round(amount, 6) AS amount, rounded, rounded = round(0.5 + 31.0 / 28 + 3 + 2, 2) AS right FROM pg_temp.owed WHERE account = 30;
+-- The same day again changes nothing; an older one takes nothing back.
+SELECT submeter.settle(1, '2026-02-20 20:00') AS intervals, submeter.settle(1, '2026-02-19 20:00') AS earlier;
+SELECT rounded FROM pg_temp.owed WHERE account = 30;
+-- The 3rd of March: 9 days of February, 3 of March, month and cycle fees of both.
+SELECT submeter.settle(1, '2026-03-03') AS intervals;
+SELECT cycle, accrued_to, rounded FROM pg_temp.owed WHERE account = 30;
+SELECT rounded = round(9 * 0.5 + 31.0 * 9 / 28 + 5, 2) AS february FROM pg_temp.owed WHERE account = 30 AND cycle = '2026-02-01';
+SELECT component, wh, price, amount FROM pg_temp.lines(30);
+-- It turns out to have begun on the 10th already, and to have ended on the 1st of March at noon.
+UPDATE submeter.supply SET during = '["2026-02-10 15:00","2026-03-01 12:00")' WHERE account_id = 30;
+SELECT submeter.settle(1, '2026-03-03') AS intervals;
+SELECT cycle, accrued_to, rounded, rounded = round(CASE cycle WHEN '2026-02-01' THEN 19 * 0.5 + 31.0 * 19 / 28 + 5 ELSE 0.5 + 1 + 5 END, 2) AS right FROM pg_temp.owed WHERE account = 30;
+-- A fee that came with a later version counts from its first day; energy beside it.
+SELECT submeter.create_tariff(1, 'fees', '{"energy":[{"price":1}],"fees":[{"name":"lamp","per":"day","amount":2}]}', '2026-02-26') = :fees AS same, submeter.settle(1, '2026-03-03') AS intervals;
+SELECT cycle, rounded, rounded = round(CASE cycle WHEN '2026-02-01' THEN 16 * 0.5 + 31.0 * 16 / 28 + 5 + 3 * 2 ELSE 2 END, 2) AS right FROM pg_temp.owed WHERE account = 30;
+SELECT pg_temp.sound();
+-- Billing cycles from the 15th: a fee per month is taken once in each calendar month.
+SELECT submeter.create_tariff(2, 'fees', '{"energy":[{"price":1}],"fees":[{"name":"meter","per":"month","amount":3},{"name":"service","per":"month","amount":30,"prorate":true}]}', '2025-01-01') AS fees2 \gset
+SELECT pg_temp.furnish(2, 31, :fees2, '2025-03-20');
+SELECT submeter.settle(2, '2025-06-14 12:00') > 0;
+-- 20 March to 14 April: 12/31 + 14/30, two months begin; then 16/30 + 14/31 and May; then 17/31 + 14/30 and June; six days of June
+SELECT cycle, rounded, rounded = round(CASE cycle WHEN '2025-03-15' THEN 6 + 30 * (12.0/31 + 14.0/30) WHEN '2025-04-15' THEN 3 + 30 * (16.0/30 + 14.0/31) WHEN '2025-05-15' THEN 3 + 30 * (17.0/31 + 14.0/30) ELSE 6 END, 2) AS right FROM pg_temp.owed WHERE account = 31;
+SELECT pg_temp.sound();
+
+-- 7. Demand
+
+SELECT submeter.create_tariff(1, 'demand', '{"energy":[{"price":1}],"demand":{"per_kw":28,"window_minutes":15,"basis":"maximum"}}', '2025-01-01') AS demand \gset
+SELECT submeter.create_tariff(1, 'contract', '{"energy":[{"price":1}],"demand":{"per_kw":28,"basis":"contract"}}', '2025-01-01') AS contract \gset
+SELECT pg_temp.furnish(1, 40, :demand, '2026-02-01'), pg_temp.furnish(1, 41, :contract, '2026-02-01', '{"contract_kw":12.5}');
+-- Half an hour with 10 kW, then with 40 kW: windows of 2.5 and of 10 kWh: 40 x 28 for the whole of February, three days of March.
+SELECT pg_temp.read(40, '2026-02-01 10:00', 0), pg_temp.read(40, '2026-02-01 10:30', 5), pg_temp.read(40, '2026-02-01 11:00', 25);
+SELECT submeter.settle(1, '2026-03-02') > 0;
+SELECT day, window_minutes, max_w, window_wh[41:44] AS from_ten FROM submeter.demand_day WHERE account_id = 40;
+SELECT cycle_start::date AS cycle, demand_w, accrued_to, amount FROM submeter.charge WHERE account_id = 40 ORDER BY 1;
+SELECT component, wh, price, amount FROM pg_temp.lines(40) WHERE cycle = '2026-02-01';
+-- A second meter of the account in the same windows, and one that is read only from 10:20 to 10:40: 10 kW over two windows.
+INSERT INTO submeter.meter (site_id, meter_id, code, model) VALUES (1, 42, 'm42', 'DDS238-2 ZN/SR');
+INSERT INTO submeter.meter_setup (site_id, meter_id, rated_current_a) VALUES (1, 42, 100000);
+INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during) VALUES (1, 40, 42, :demand, '["2026-02-01",)');
+SELECT pg_temp.read(42, '2026-02-01 10:20', 0), pg_temp.read(42, '2026-02-01 10:40', 3.333), submeter.settle(1, '2026-03-02');
+-- 10:15 has 2.5 + 1.667, 10:30 has 10 + 1.666: 46.664 kW
+SELECT max_w, window_wh[41:44] AS from_ten FROM submeter.demand_day WHERE account_id = 40 AND day = '2026-02-01';
+SELECT component, wh, amount FROM pg_temp.lines(40) WHERE cycle = '2026-02-01';
+-- Reading by reading it comes to the same.
+SELECT pg_temp.furnish(1, 43, :demand, '2026-02-01');
+SELECT sum((SELECT submeter.settle(1, '2026-03-02') FROM (SELECT pg_temp.read(43, at, kwh)) r)) FROM (VALUES ('2026-02-01 10:00', 0), ('2026-02-01 10:07', 1), ('2026-02-01 10:30', 5), ('2026-02-01 11:00', 25)) r(at, kwh);
+SELECT max_w, window_wh[41:44] AS from_ten FROM submeter.demand_day WHERE account_id = 43;
+-- The contract is due though nothing was used; raised in the middle of the month, the higher one counts.
+SELECT cycle, rounded FROM pg_temp.owed WHERE account = 41;
+UPDATE submeter.supply SET during = '["2026-02-01","2026-02-15")' WHERE account_id = 41;
+INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during, terms) VALUES (1, 41, 41, :contract, '["2026-02-15",)', '{"contract_kw":20}');
+SELECT submeter.settle(1, '2026-03-02');
+SELECT cycle, rounded, rounded = CASE cycle WHEN '2026-02-01' THEN 20 * 28 ELSE round(20 * 28 * 3.0 / 31, 2) END AS right FROM pg_temp.owed WHERE account = 41;
+SELECT pg_temp.sound();
+
+-- 8. Power factor and minimum, when the cycle is closed
+
+SELECT submeter.create_tariff(1, 'pf', '{"energy":[{"price":1}],"power_factor":{"standard":0.90},"minimum":500,"tax_rate":0.13}', '2025-01-01') AS pf \gset
+SELECT pg_temp.furnish(1, 50, :pf, '2026-01-01'), pg_temp.furnish(1, 51, :pf, '2026-01-01');
+-- The reactive register is missing once; the pair before and after it counts: 500 kWh and 296.7 kvarh, factor 0.86: +2 %.
+SELECT pg_temp.read(50, '2026-01-01', 0, 0), pg_temp.read(50, '2026-01-11', 500, 296.7), pg_temp.read(50, '2026-01-21', 800), pg_temp.read(50, '2026-02-01', 1000, 900);
+SELECT pg_temp.read(51, '2026-01-01', 0), pg_temp.read(51, '2026-02-01', 100);
+SELECT submeter.settle(1, '2026-03-02') > 0;
+SELECT account_id, active_wh, reactive_varh, rounded FROM submeter.charge WHERE account_id IN (50, 51) ORDER BY 1;
+-- Closed: 1000 x 1.02 x 1.13, and 500 x 1.13.
+UPDATE submeter.charge SET final = true WHERE account_id IN (50, 51) AND cycle_start = '2026-01-01';
+SELECT submeter.rate_charges(1, '{50,51}', ARRAY[:pf, :pf]::bigint[], '{2026-01-01,2026-01-01}') AS rated;
+SELECT account, component, amount FROM (VALUES (50), (51)) a(account) CROSS JOIN LATERAL pg_temp.lines(account);
+SELECT account, rounded FROM pg_temp.owed WHERE account IN (50, 51);
+SELECT pg_temp.refusal('SELECT submeter.rate_charges(1, ''{1,2}'', ''{1}'', ''{2025-01-01}'')'), pg_temp.refusal('SELECT submeter.rate_charges(1, ''{NULL}'', ''{1}'', ''{2025-01-01}'')'),
+	pg_temp.refusal('SELECT submeter.rate_charges(1, ''{999}'', ''{1}'', ''{2025-01-01}'')');
+SELECT pg_temp.sound();
+
+-- 9. Gaps
+
+SELECT pg_temp.furnish(1, 60, :tou, '2025-06-01'), pg_temp.furnish(1, 61, :tou, '2025-06-01');
+UPDATE submeter.meter_setup SET gap_shape = 'week' WHERE meter_id = 61;
+-- Two weeks with 1 kWh an hour from 8 to 12 and nothing else, read every two hours; then six days without a reading, 24 kWh.
+SELECT count(pg_temp.read(n, ((timestamp '2025-06-02' + h * interval '2 hours')::text), (h / 12) * 4 + greatest(least(h % 12, 6) - 4, 0) * 2)) FROM generate_series(0, 168) h, generate_series(60, 61) n;
+SELECT sum(pg_temp.read(n, '2025-06-22', 56 + 24)) FROM generate_series(60, 61) n;
+SELECT submeter.settle(1, '2026-03-02') > 0;
+-- Evenly 4 kWh a day; or 4 kWh a day from 8 to 12.
+SELECT meter_id, day, energy_wh, estimated_wh, hour_wh FROM submeter.usage_day WHERE meter_id IN (60, 61) AND day IN ('2025-06-10', '2025-06-18') ORDER BY 2, 1;
+SELECT account_id, energy_wh, estimated_wh, amount FROM submeter.charge WHERE account_id IN (60, 61) ORDER BY 1;
+SELECT account, period, wh, amount FROM (VALUES (60), (61)) a(account) CROSS JOIN LATERAL pg_temp.lines(account);
+-- However the readings come: day by day, with the gap in between, or the history after it.
+SELECT pg_temp.furnish(1, 62, :tou, '2025-06-01'), pg_temp.furnish(1, 63, :tou, '2025-06-01');
+UPDATE submeter.meter_setup SET gap_shape = 'week' WHERE meter_id IN (62, 63);
+SELECT count((SELECT submeter.settle(1, '2026-03-02') FROM (SELECT count(pg_temp.read(62, (timestamp '2025-06-02' + h * interval '2 hours')::text, (h / 12) * 4 + greatest(least(h % 12, 6) - 4, 0) * 2)) FROM generate_series(d * 12, d * 12 + 11) h WHERE h <= 168) r))
+FROM generate_series(0, 14) d;
+SELECT pg_temp.read(62, '2025-06-22', 80), submeter.settle(1, '2026-03-02') AS intervals;
+SELECT pg_temp.read(63, '2025-06-02', 0), pg_temp.read(63, '2025-06-16', 56), pg_temp.read(63, '2025-06-22', 80), submeter.settle(1, '2026-03-02') > 0;
+SELECT count(pg_temp.read(63, (timestamp '2025-06-02' + h * interval '2 hours')::text, (h / 12) * 4 + greatest(least(h % 12, 6) - 4, 0) * 2)) FROM generate_series(0, 168) h;
+SELECT submeter.settle(1, '2026-03-02') > 0;
+SELECT energy_wh, estimated_wh, amount, array_agg(account_id ORDER BY account_id) AS accounts FROM submeter.charge WHERE account_id IN (61, 62, 63) GROUP BY 1, 2, 3;
+SELECT count(*) AS differences FROM (SELECT day, energy_wh, estimated_wh, hour_wh FROM submeter.usage_day WHERE meter_id = 61) a
+FULL JOIN (SELECT day, energy_wh, estimated_wh, hour_wh FROM submeter.usage_day WHERE meter_id = 62) b USING (day, energy_wh, estimated_wh, hour_wh)
+FULL JOIN (SELECT day, energy_wh, estimated_wh, hour_wh FROM submeter.usage_day WHERE meter_id = 63) c USING (day, energy_wh, estimated_wh, hour_wh)
+WHERE a IS NULL OR b IS NULL OR c IS NULL;
+SELECT pg_temp.sound();
+
+-- 10. Estimates
+
+SELECT submeter.create_tariff(1, 'flat', '{"energy":[{"price":1}]}', '2025-01-01') AS flat \gset
+SELECT pg_temp.furnish(1, 70, :flat, '2025-07-01');
+SELECT pg_temp.read(70, '2025-07-01', 0), pg_temp.read(70, '2025-07-21', 200), submeter.settle(1, '2026-03-02') > 0;
+-- Nothing came until the end of July: 300 kWh are assumed.
+INSERT INTO submeter.register_estimate (site_id, meter_id, ts, energy_wh, reason) VALUES (1, 70, '2025-08-01', 300000, 'no reading');
+SELECT submeter.settle(1, '2026-03-02') AS intervals;
+SELECT cycle, wh, amount FROM pg_temp.owed WHERE account = 70;
+SELECT energy_wh, estimated_wh FROM submeter.charge WHERE account_id = 70;
+SELECT settled_to, estimated_from FROM submeter.meter_settled WHERE meter_id = 70;
+SELECT pg_temp.sound();
+-- A second one; then a reading between them: the first is gone, the second counts from there.
+INSERT INTO submeter.register_estimate (site_id, meter_id, ts, energy_wh, reason) VALUES (1, 70, '2025-09-01', 400000, 'no reading');
+SELECT submeter.settle(1, '2026-03-02') AS intervals;
+SELECT cycle, wh FROM pg_temp.owed WHERE account = 70;
+SELECT pg_temp.sound();
+SELECT pg_temp.read(70, '2025-08-11', 240), submeter.settle(1, '2026-03-02') AS intervals;
+SELECT cycle, wh FROM pg_temp.owed WHERE account = 70;
+SELECT settled_to, estimated_from FROM submeter.meter_settled WHERE meter_id = 70;
+SELECT pg_temp.sound();
+-- The next reading makes the rest vanish.
+SELECT pg_temp.read(70, '2025-09-11', 271), submeter.settle(1, '2026-03-02') AS intervals;
+SELECT c.cycle_start::date AS cycle, c.energy_wh, e.estimated FROM submeter.charge c CROSS JOIN LATERAL (SELECT count(*) AS estimated FROM submeter.register_estimate x WHERE x.meter_id = 70) e WHERE c.account_id = 70 ORDER BY 1;
+SELECT settled_to, estimated_from FROM submeter.meter_settled WHERE meter_id = 70;
+SELECT pg_temp.sound();
+-- Withdrawn, the estimate is all there is again.
+SELECT submeter.judge_reading(1, 70, '2025-09-11', 'withdraw', 'another meter') > 0 AS judged, submeter.settle(1, '2026-03-02') AS intervals;
+SELECT cycle, wh FROM pg_temp.owed WHERE account = 70;
+SELECT pg_temp.sound();
+
+-- 11. Allowances
+
+SELECT pg_temp.furnish(1, 80, :toutier, '2025-03-01'), pg_temp.furnish(1, 81, :flat, '2025-03-01');
+SELECT pg_temp.read(80, '2025-03-03', 0), pg_temp.read(80, '2025-03-04', 24), pg_temp.read(81, '2025-03-03', 0), pg_temp.read(81, '2025-03-04', 24);
+-- 6 kWh free in time order: at night, 3.00 of 44. Another account 5.00 and half of 10 kWh.
+INSERT INTO submeter.allowance (site_id, account_id, tariff_id, name, kwh, share, amount, during) VALUES (1, 80, :toutier, 'poor', 6, 1, NULL, '["2025-03-01",)'),
+	(1, 81, :flat, 'half', 10, 0.5, NULL, '["2025-03-01",)'), (1, 81, :flat, 'spring', NULL, 1, 3, '["2025-03-01","2025-03-02")'), (1, 81, :flat, 'street', NULL, 1, 2, '["2025-03-01",)');
+SELECT submeter.settle(1, '2026-03-02') > 0;
+SELECT account, component, tier, period, wh, amount FROM (VALUES (80), (81)) a(account) CROSS JOIN LATERAL pg_temp.lines(account) WHERE cycle = '2025-03-01';
+SELECT pg_temp.refusal(format('INSERT INTO submeter.allowance (site_id, account_id, tariff_id, name, kwh, during) VALUES (1, 81, %s, ''x'', 5, ''["2025-05-01",)'')', :flat)) LIKE '23P01%' AS one_at_a_time;
+-- Ended, and never more than there is to pay.
+UPDATE submeter.allowance SET during = '["2025-01-01","2025-02-01")' WHERE name = 'half';
+UPDATE submeter.allowance SET amount = 50 WHERE name = 'street';
+SELECT submeter.settle(1, '2026-03-02');
+SELECT component, amount FROM pg_temp.lines(81) WHERE cycle = '2025-03-01';
+SELECT pg_temp.sound();
+
+-- 12. What another tariff would have come to
+
+SELECT * FROM submeter.simulate_tariff(1, '{"energy":[{"price":2}]}', '2025-01-01', '2025-02-01');
+SELECT * FROM submeter.simulate_summary(1, '{"energy":[{"price":2}]}', '2025-01-01', '2025-02-01');
+-- Their own tariffs change nothing; a part of a cycle is a cycle of its own; fees and minimum count as if closed.
+SELECT account_id, kwh, old, new FROM submeter.simulate_tariff(1, '{"tiers":{"cycle":"year","bounds":[{"upto_kwh":[100,200]}]},"energy":[{"tier":1,"price":1},{"tier":2,"price":2},{"price":3}]}', '2025-11-01', '2026-01-01');
+SELECT account_id, kwh, old, new FROM submeter.simulate_tariff(1, '{"energy":[{"price":{"ref":"grid"}}],"fees":[{"name":"x","per":"day","amount":1}],"minimum":100}', '2025-11-11', '2025-11-21');
+SELECT pg_temp.refusal(format('SELECT * FROM submeter.simulate_tariff(%s)', a)) FROM unnest(ARRAY['1, ''{"energy":[]}'', ''2025-01-01'', ''2025-02-01''', '1, ''{"energy":[{"price":1}]}'', ''2025-02-01'', ''2025-02-01''', '1, NULL, ''2025-02-01'', ''2025-03-01''', '1, ''{"energy":[{"price":1}]}'', ''-infinity'', ''2025-02-01''']) a;
