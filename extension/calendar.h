@@ -41,14 +41,20 @@ typedef struct SmCalendar
 	const SmCalendarDay *days;
 } SmCalendar;
 
-/* Names of day flags in play, by bit: filled while tariffs are compiled, read when days are loaded. */
+/*
+ * Names of day flags in play, by bit: filled while tariffs are compiled, read
+ * when days are loaded.
+ */
 typedef struct SmFlags
 {
 	int n_names;
 	char names[SM_MAX_FLAGS][SM_NAME_SIZE];
 } SmFlags;
 
-/* Every year from one month and day (month x 100 + day) to another, which is no part of it; may span the new year. */
+/*
+ * Every year from one month and day (month x 100 + day) to another, which is no
+ * part of it; may span the new year.
+ */
 typedef struct SmSeason
 {
 	char name[SM_NAME_SIZE];
@@ -56,7 +62,10 @@ typedef struct SmSeason
 	int16_t to_mmdd;
 } SmSeason;
 
-/* Part of days: to_minute <= from_minute goes over midnight and has the day type, season and flags of the day it starts. */
+/*
+ * Part of days: to_minute <= from_minute goes over midnight and has the day
+ * type, season and flags of the day it starts.
+ */
 typedef struct SmWindow
 {
 	int16_t from_minute;

@@ -53,7 +53,10 @@ typedef enum SmTierCycle
 	SM_TIER_SEASON
 } SmTierCycle;
 
-/* Upper bounds of all tiers but the last, up to and including; the first row that fits day and household counts. */
+/*
+ * Upper bounds of all tiers but the last, up to and including; the first row
+ * that fits day and household counts.
+ */
 typedef struct SmTierBounds
 {
 	int season;    /* -1: any */
@@ -151,8 +154,8 @@ typedef struct SmRatingCycle
 	int64_t start_wh; /* tier position at the start */
 	int n_fees;
 	const SmRatingFee *fees;
-	const SmTariff *
-		last; /* version in force at the end: demand, power factor, minimum, tax, rounding; NULL: no version at all */
+	/* version in force at the end: demand, power factor, minimum, tax, rounding; NULL: none */
+	const SmTariff *last;
 	int64_t demand_w;   /* by the basis of last: highest window, contract or capacity */
 	int64_t days;       /* local days begun and supplied */
 	int64_t cycle_days; /* local days of the whole cycle */
@@ -219,7 +222,12 @@ typedef enum SmDecimal
 /* rating.c: a cycle */
 extern bool rating_cycle(const SmRatingCycle *cycle, SmRated *out);
 extern size_t rating_max_lines(const SmRatingCycle *cycle);
+
+/* rating_tier.c: bounds in force, tier cycles, positions */
+extern void rating_tier_range(const SmTariff *tariff, int bounds, int tier, int64_t *from_wh,
+							  int64_t *to_wh);
 extern int rating_tier_at(const SmTariff *tariff, int bounds, int64_t position_wh);
+extern int rating_tier_reached(const SmTariff *tariff, int bounds, int64_t total_wh);
 extern int rating_bounds_at(const SmTariff *tariff, int32_t day, int household);
 extern int32_t rating_tier_start(const SmTariff *tariff, int32_t day, int32_t cycle_first_day);
 

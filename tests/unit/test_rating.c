@@ -3,7 +3,7 @@
  *		A cycle: tiers, positions, versions, everything charged besides energy. Prints TAP.
  */
 /* links: extension/rating.c extension/rating_number.c extension/calendar.c */
-/* links: extension/power_factor.c */
+/* links: extension/rating_tier.c extension/power_factor.c */
 #include "../../extension/rating.h"
 #include "test_poller_tap.h"
 #include "test_random.h"
