@@ -213,14 +213,18 @@ COMMENT ON FUNCTION submeter.meter_energy(int, bigint, text, timestamptz, timest
 CREATE FUNCTION submeter.meter_registers(site_id int, meter_id bigint, time_zone text, from_ts timestamptz, to_ts timestamptz) RETURNS jsonb
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
-	SELECT jsonb_object_agg(e.side, jsonb_build_object('at', to_char(r.ts AT TIME ZONE meter_registers.time_zone, 'YYYY-MM-DD HH24:MI:SS'), 'register_wh', coalesce(v.energy_wh, r.energy_wh)))
-	FROM (VALUES ('from', meter_registers.from_ts), ('to', meter_registers.to_ts)) e(side, ts)
-	JOIN submeter.reading r ON r.site_id = meter_registers.site_id AND r.meter_id = meter_registers.meter_id
-		AND r.ts = submeter.valid_before(meter_registers.site_id, meter_registers.meter_id, e.ts + interval '1 microsecond')
-	LEFT JOIN LATERAL (
-		SELECT x.energy_wh FROM submeter.reading_verdict x
-		WHERE x.site_id = r.site_id AND x.meter_id = r.meter_id AND x.ts = r.ts ORDER BY x.verdict_id DESC LIMIT 1) v ON true
+	WITH side AS MATERIALIZED (
+		SELECT e.name, submeter.valid_before(meter_registers.site_id, meter_registers.meter_id, e.ts + interval '1 microsecond') AS ts
+		FROM (VALUES ('from', meter_registers.from_ts), ('to', meter_registers.to_ts)) e(name, ts)
+	)
+	SELECT jsonb_object_agg(e.name, jsonb_build_object('at', to_char(e.ts AT TIME ZONE meter_registers.time_zone, 'YYYY-MM-DD HH24:MI:SS'), 'register_wh', coalesce((
+			SELECT v.energy_wh FROM submeter.reading_verdict v
+			WHERE v.site_id = meter_registers.site_id AND v.meter_id = meter_registers.meter_id AND v.ts = e.ts ORDER BY v.verdict_id DESC LIMIT 1), (
+			SELECT r.energy_wh FROM submeter.reading r
+			WHERE r.site_id = meter_registers.site_id AND r.meter_id = meter_registers.meter_id AND r.ts = e.ts))))
+	FROM side e WHERE e.ts IS NOT NULL
 $$;
 COMMENT ON FUNCTION submeter.meter_registers(int, bigint, text, timestamptz, timestamptz) IS
 'The last valid readings of a meter at or before two instants, local time and register before the multiplier.';
