@@ -326,3 +326,17 @@ SELECT submeter.adjust(1, :later, -500, 'much', 'pp1') > 0 AS owes;
 SELECT submeter.apply_policy(1, pg_temp.ts('2025-02-06')) > 0 AS decided;
 SELECT a.code, a.mode, d.action, d.reason FROM submeter.account_state t JOIN submeter.account a USING (site_id, account_id) JOIN submeter.decision d ON d.site_id = t.site_id AND d.decision_id = t.last_decision_id
 WHERE a.account_id IN (:later, :li) ORDER BY 1;
+
+-- 9. Left long ago: cycles that were billed since are adjusted before the account is closed
+
+SELECT submeter.create_tariff(1, 'service', '{"energy":[{"price":1}],"fees":[{"name":"service","per":"month","amount":31,"prorate":true}]}', '2025-01-01 00:00+08') AS service \gset
+SELECT submeter.move_in(1, 4, '{2}', :service, pg_temp.ts('2025-03-01'), '{21000}', code => 'gone', as_of => pg_temp.ts('2025-03-01')) AS gone \gset
+SELECT submeter.recharge(1, :gone, 400, 'bank', 'g1') > 0 AS paid, pg_temp.read(2, '2025-04-01', 52), pg_temp.read(2, '2025-05-01', 82), submeter.settle(1, pg_temp.ts('2025-05-02'));
+SELECT submeter.close_due(1, pg_temp.ts('2025-05-01'), pg_temp.ts('2025-05-05')) > 0 AS billed;
+SELECT available FROM pg_temp.purse WHERE account = 'gone';
+SELECT submeter.move_out(1, :gone, pg_temp.ts('2025-03-21'), NULL, 'origin', 'had left in March', as_of => pg_temp.ts('2025-05-05')) > 0 AS left;
+-- 20 days: 20 kWh and 20/31 of the fee are 40; all of April comes back.
+SELECT cycle_start, energy_wh, rounded, billed, adjusted FROM submeter.charge WHERE account_id = :gone ORDER BY 1;
+SELECT state, balance, refunded, debt FROM submeter.move_out WHERE account_id = :gone;
+SELECT * FROM pg_temp.purse WHERE account = 'gone';
+SELECT * FROM submeter.verify_ledger(1);
