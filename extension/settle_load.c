@@ -70,8 +70,10 @@ static const char find_charges[] =
 	"SELECT k.ord::int4, c.cycle_start, c.cycle_end, c.settled_to, c.span_from, c.span_period, c.span_wh, c.start_wh, c.position_wh,"
 	" c.estimated_wh, c.active_wh, c.reactive_varh, c.demand_w, c.final"
 	" FROM unnest($2, $3, $4) WITH ORDINALITY AS k(account_id, tariff_id, from_ts, ord)"
-	" JOIN submeter.charge c ON c.site_id = $1 AND c.account_id = k.account_id AND c.tariff_id = k.tariff_id"
-	" AND c.cycle_end > k.from_ts ORDER BY k.ord, c.cycle_start";
+	" CROSS JOIN LATERAL (SELECT c.* FROM submeter.charge c WHERE c.site_id = $1 AND c.account_id = k.account_id"
+	"  AND c.tariff_id = k.tariff_id AND c.cycle_end > k.from_ts"
+	/* Cycles are at most 31 days long: their key alone leads to those wanted, however many there have been. */
+	"  AND c.cycle_start > k.from_ts - interval '32 days' ORDER BY c.cycle_start) c ORDER BY k.ord, c.cycle_start";
 
 static const char find_finals[] =
 	"SELECT k.ord::int4, c.cycle_start, c.cycle_end"
