@@ -35,5 +35,7 @@ is "$(grep -E '^(energy|demand|power_factor|adder:funds|fee:service|tax)\|' "$wo
 	'energy 3496.80,demand 320.00,power_factor 76.34,adder:funds 223.20,fee:service 100.00,tax 548.12' 'each step of the industrial example'
 like "$(grep '^bakery|2026-01-01' "$work/out")" '\|998.22\|987.06\|-11.16$' 'the correction gives back what the text says'
 like "$(grep '^bakery|.*48.36 x' "$work/out" | head -n 1)" '\|30.22\|48.36 x 1488 / 2380.8 kWh = 30.22$' 'the bakery bears its part of the corridor'
+is "$(query "SELECT l.period, l.amount FROM submeter.bill_line_statement l WHERE l.account = 'bakery' AND l.state = 'issued' AND l.cycle_start = '2026-01-01' ORDER BY l.line" | paste -sd ' ')" \
+	'peak|496.19 valley|126.78 flat|375.25' 'the bill of the bakery as printed'
 is "$(query 'SELECT count(*) FROM submeter.verify_ledger(1)')" 0 'the ledger is verified'
 done_testing
