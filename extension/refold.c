@@ -20,7 +20,7 @@
 #define FETCH_ROWS 1000
 
 static const char lock_state[] =
-	"SELECT max_power_w::float8, register_modulus_wh FROM submeter.meter_state"
+	"SELECT max_power_w::float8, register_modulus_wh, valid_ts FROM submeter.meter_state"
 	" WHERE site_id = $1 AND meter_id = $2 FOR NO KEY UPDATE";
 
 /* Last word of a person on each reading, and whether a rule of its own keeps it out. */
@@ -59,9 +59,7 @@ static const char write_suspects[] =
 static const char write_state[] =
 	"UPDATE submeter.meter_state SET valid_ts = $3, valid_wh = $4 WHERE site_id = $1 AND meter_id = $2";
 
-static const char mark_settled[] =
-	"SELECT submeter.mark_dirty($1, $2, $3) WHERE EXISTS (SELECT FROM submeter.meter_settled t"
-	" WHERE t.site_id = $1 AND t.meter_id = $2 AND t.settled_to > $3)";
+static const char mark_changed[] = "SELECT submeter.mark_dirty($1, $2, $3)";
 
 typedef struct SmSuspect
 {
@@ -76,6 +74,7 @@ typedef struct SmRefold
 {
 	Datum key[3]; /* site, meter, time */
 	TimestampTz base_ts;
+	TimestampTz valid_to; /* time of the last valid reading so far */
 	TimestampTz to_ts;  /* readings up to here changed */
 	TimestampTz end_ts; /* where the fold stopped */
 	bool converged;
@@ -104,6 +103,9 @@ refold_lock(SmRefold *refold)
 	power = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	refold->rating.max_power_w = isnull ? 0 : DatumGetFloat8(power);
 	refold->rating.modulus_wh = db_int64(SPI_tuptable->vals[0], 2, &isnull);
+	refold->valid_to = db_int64(SPI_tuptable->vals[0], 3, &isnull);
+	if (isnull)
+		refold->valid_to = DT_NOBEGIN;
 }
 
 /*
@@ -275,14 +277,20 @@ refold_meter(int32 site_id, int64 meter_id, TimestampTz from_ts, TimestampTz to_
 	refold.key[1] = Int64GetDatum(meter_id);
 	refold.key[2] = TimestampTzGetDatum(from_ts);
 	refold.to_ts = to_ts;
+	refold.valid_to = DT_NOBEGIN;
 	refold_lock(&refold);
 	refold_base(&refold);
 	refold_forward(&refold);
 	refold_write(&refold);
 
-	/* Everything after the base may mean something else now. */
+	/*
+	 * Everything after the base may mean something else now. Whether it is settled already cannot be
+	 * asked, for a settlement that is under way does not show yet; but what was not valid was not.
+	 */
+	if (refold.valid_to <= refold.base_ts)
+		return;
 	refold.key[2] = TimestampTzGetDatum(refold.base_ts);
-	db_execute(&plan, mark_settled, 3, key_types, refold.key, NULL, SPI_OK_SELECT);
+	db_execute(&plan, mark_changed, 3, key_types, refold.key, NULL, SPI_OK_SELECT);
 }
 
 SM_FUNCTION(submeter_refold);

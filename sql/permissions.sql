@@ -254,7 +254,7 @@ INSERT INTO verb_call VALUES
 	('simulate_tariff', $$submeter.simulate_tariff(S, '{"energy":[{"price":0.8}]}', '2025-01-01', '2025-01-02')$$),
 	('simulate_summary', $$submeter.simulate_summary(S, '{"energy":[{"price":0.8}]}', '2025-01-01', '2025-01-02')$$),
 	('settle', 'submeter.settle(S)'), ('post_charges', 'submeter.post_charges(S)'),
-	('close_cycle', 'submeter.close_cycle(S, ''2024-12-31'')'), ('void_bill', 'submeter.void_bill(S, B, ''x'')'),
+	('close_cycle', 'submeter.close_cycle(S, ''2024-12-31'')'), ('void_bill', 'submeter.void_bill(S, B, ''x'')'), ('explain_bill', 'count(*) FROM submeter.explain_bill(S, B)'),
 	('issue_bill', 'submeter.issue_bill(S, A, ''2024-12-01 00:00+08'', ''x'')'),
 	('recharge', 'submeter.recharge(S, A, 5, ''cash'', ''key'')'), ('adjust', 'submeter.adjust(S, A, 5, ''x'', ''key'')'),
 	('move_in', 'submeter.move_in(S, A, ''{3}'', (SELECT tariff_id FROM submeter.tariff WHERE code = ''flat'' LIMIT 1), ''2025-01-02'', NULL, 1)'),

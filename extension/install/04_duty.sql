@@ -23,6 +23,7 @@ INSERT INTO submeter.duty (duty, every, ordinal, description) VALUES
 	('notices', '1 s', 7, 'delivery of notices'),
 	('moves', '5 s', 21, 'move-outs whose time and final readings have come, breakers of vacant units'),
 	('instalments', '10 minutes', 22, 'monthly instalments of debt'),
+	('close', '10 minutes', 23, 'billing cycles that have ended into bills'),
 	('seal', '5 minutes', 90, 'seals of the ledger, and its head for those who keep it');
 
 CREATE FUNCTION submeter.post_duty(site_id int, as_of timestamptz) RETURNS bigint
@@ -33,9 +34,11 @@ DECLARE
 	zone text := (SELECT s.time_zone FROM submeter.site s WHERE s.site_id = post_duty.site_id);
 	last_day date;
 BEGIN
-	SELECT (max(t.effective_at) AT TIME ZONE zone)::date INTO last_day
+	-- The latest posting, not the greatest of all: that would be to read the whole ledger each minute.
+	SELECT (t.effective_at AT TIME ZONE zone)::date INTO last_day
 	FROM submeter.transfer t
-	WHERE t.site_id = post_duty.site_id AND t.kind = 'charge';
+	WHERE t.site_id = post_duty.site_id AND t.kind = 'charge'
+	ORDER BY t.transfer_id DESC LIMIT 1;
 	IF last_day >= (post_duty.as_of AT TIME ZONE zone)::date THEN
 		RETURN 0;
 	END IF;
@@ -64,6 +67,7 @@ BEGIN
 		WHEN 'policy' THEN outcome := submeter.apply_policy(run_duty.site_id, run_duty.as_of);
 		WHEN 'moves' THEN outcome := submeter.run_moves(run_duty.site_id, run_duty.as_of);
 		WHEN 'instalments' THEN outcome := submeter.collect_instalments(run_duty.site_id, run_duty.as_of);
+		WHEN 'close' THEN outcome := submeter.close_duty(run_duty.site_id, run_duty.as_of);
 		WHEN 'notices' THEN outcome := submeter.deliver_notices(run_duty.site_id, run_duty.as_of);
 		WHEN 'seal' THEN outcome := submeter.seal_duty(run_duty.site_id, run_duty.as_of);
 		WHEN 'calendar' THEN outcome := submeter.extend_calendar(run_duty.site_id, run_duty.as_of);

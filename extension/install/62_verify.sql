@@ -112,7 +112,8 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH line AS (
-		SELECT l.bill_id, sum(l.amount) AS amount, sum(l.amount) FILTER (WHERE l.component !~ '^(adjustment|share)') AS charged
+		-- A bill issued anew has what was adjusted meanwhile in its lines, less what other bills show of it.
+		SELECT l.bill_id, sum(l.amount) AS amount, sum(l.amount) FILTER (WHERE l.component !~ '^(adjustment|share)' OR l.detail ? 'in_bill') AS charged
 		FROM submeter.bill_line l WHERE l.site_id = verify_bills.site_id GROUP BY l.bill_id
 	), owed AS (
 		SELECT c.account_id, c.cycle_start, sum(c.billed) AS amount
@@ -122,11 +123,13 @@ AS $$
 	FROM submeter.bill b LEFT JOIN line n ON n.bill_id = b.bill_id
 	WHERE b.site_id = verify_bills.site_id AND b.amount <> coalesce(n.amount, 0)
 	UNION ALL
-	SELECT format('bill %s differs from what was charged', b.bill_id), b.account_id, NULL, coalesce(o.amount, 0), coalesce(n.charged, 0)
+	SELECT format('bill %s differs from what was charged', b.bill_id), b.account_id, NULL, coalesce(o.amount, 0) + coalesce(x.amount, 0), coalesce(n.charged, 0)
 	FROM submeter.bill b
 	LEFT JOIN line n ON n.bill_id = b.bill_id
 	LEFT JOIN owed o ON o.account_id = b.account_id AND o.cycle_start = b.cycle_start
-	WHERE b.site_id = verify_bills.site_id AND b.state = 'issued' AND coalesce(n.charged, 0) <> coalesce(o.amount, 0)
+	LEFT JOIN (SELECT x.bill_id, x.cycle_start, sum(x.amount) AS amount FROM submeter.charge_adjustment x
+		WHERE x.site_id = verify_bills.site_id GROUP BY x.bill_id, x.cycle_start) x ON x.bill_id = b.bill_id AND x.cycle_start = b.cycle_start
+	WHERE b.site_id = verify_bills.site_id AND b.state = 'issued' AND coalesce(n.charged, 0) <> coalesce(o.amount, 0) + coalesce(x.amount, 0)
 	UNION ALL
 	SELECT format('bill %s does not take back bill %s', r.bill_id, r.reverses_id), r.account_id, NULL, -b.amount, r.amount
 	FROM submeter.bill r LEFT JOIN submeter.bill b ON b.site_id = r.site_id AND b.bill_id = r.reverses_id

@@ -16,66 +16,77 @@ COMMENT ON FUNCTION submeter.cycle_at(int, timestamptz) IS 'The billing cycle of
 
 -- What registers showed
 
+CREATE FUNCTION submeter.reading_counts(site_id int, meter_id bigint, ts timestamptz) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	word text := (SELECT v.verdict FROM submeter.reading_verdict v
+		WHERE v.site_id = reading_counts.site_id AND v.meter_id = reading_counts.meter_id AND v.ts = reading_counts.ts
+		ORDER BY v.verdict_id DESC LIMIT 1);
+BEGIN
+	RETURN CASE WHEN word IS NOT NULL THEN word <> 'withdraw'
+		ELSE NOT EXISTS (SELECT FROM submeter.reading_suspect q
+			WHERE q.site_id = reading_counts.site_id AND q.meter_id = reading_counts.meter_id AND q.ts = reading_counts.ts
+				AND q.state = 'open' AND q.rule <> 'second_value') END;
+END
+$$;
+COMMENT ON FUNCTION submeter.reading_counts(int, bigint, timestamptz) IS 'Whether a reading counts: not withdrawn, and not suspect unless a person let it pass.';
+
+CREATE FUNCTION submeter.register_read(site_id int, meter_id bigint, ts timestamptz, energy_wh bigint) RETURNS bigint
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT coalesce((SELECT v.energy_wh FROM submeter.reading_verdict v
+		WHERE v.site_id = register_read.site_id AND v.meter_id = register_read.meter_id AND v.ts = register_read.ts
+		ORDER BY v.verdict_id DESC LIMIT 1), register_read.energy_wh)
+$$;
+COMMENT ON FUNCTION submeter.register_read(int, bigint, timestamptz, bigint) IS 'Register of a reading, or what a verdict replaced it by.';
+
 CREATE FUNCTION submeter.register_bounds(site_id int, meter_ids bigint[], ats timestamptz[])
 RETURNS TABLE (meter_id bigint, at timestamptz, before_ts timestamptz, before_wh bigint, after_ts timestamptz, after_wh bigint, after_estimated boolean)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT k.meter_id, k.at, coalesce(eb.ts, b.ts), coalesce(eb.wh, b.wh), coalesce(a.ts, ea.ts), coalesce(a.wh, ea.wh), a.ts IS NULL AND ea.ts IS NOT NULL
-	FROM unnest(register_bounds.meter_ids, register_bounds.ats) k(meter_id, at)
-	LEFT JOIN LATERAL (
-		SELECT r.ts, coalesce(v.energy_wh, r.energy_wh) AS wh
-		FROM submeter.reading r
+	-- Most meters never had a strange reading: theirs are taken as they are, in the order of the index.
+	WITH odd AS MATERIALIZED (
+		SELECT q.meter_id FROM submeter.reading_suspect q WHERE q.site_id = register_bounds.site_id AND q.state = 'open'
+		UNION SELECT v.meter_id FROM submeter.reading_verdict v WHERE v.site_id = register_bounds.site_id
+	), wanted AS MATERIALIZED (
+		SELECT k.meter_id, k.at, k.meter_id IN (SELECT o.meter_id FROM odd o) AS odd
+		FROM unnest(register_bounds.meter_ids, register_bounds.ats) k(meter_id, at)
+	), found AS MATERIALIZED (
+		SELECT w.*, b.ts AS before_ts, b.energy_wh AS before_wh, a.ts AS after_ts, a.energy_wh AS after_wh
+		FROM wanted w
 		LEFT JOIN LATERAL (
-			SELECT v.verdict, v.energy_wh FROM submeter.reading_verdict v
-			WHERE v.site_id = r.site_id AND v.meter_id = r.meter_id AND v.ts = r.ts ORDER BY v.verdict_id DESC LIMIT 1) v ON true
-		WHERE r.site_id = register_bounds.site_id AND r.meter_id = k.meter_id AND r.ts <= k.at AND r.energy_wh IS NOT NULL
-			AND v.verdict IS DISTINCT FROM 'withdraw' AND (v.verdict IS NOT NULL OR NOT EXISTS (
-				SELECT FROM submeter.reading_suspect q
-				WHERE q.site_id = r.site_id AND q.meter_id = r.meter_id AND q.ts = r.ts AND q.state = 'open' AND q.rule <> 'second_value'))
-		ORDER BY r.ts DESC LIMIT 1) b ON true
-	LEFT JOIN LATERAL (
-		SELECT r.ts, coalesce(v.energy_wh, r.energy_wh) AS wh
-		FROM submeter.reading r
+			SELECT r.ts, r.energy_wh FROM submeter.reading r
+			WHERE r.site_id = register_bounds.site_id AND r.meter_id = w.meter_id AND r.ts <= w.at AND r.energy_wh IS NOT NULL
+				AND (NOT w.odd OR submeter.reading_counts(r.site_id, r.meter_id, r.ts))
+			ORDER BY r.ts DESC LIMIT 1) b ON true
 		LEFT JOIN LATERAL (
-			SELECT v.verdict, v.energy_wh FROM submeter.reading_verdict v
-			WHERE v.site_id = r.site_id AND v.meter_id = r.meter_id AND v.ts = r.ts ORDER BY v.verdict_id DESC LIMIT 1) v ON true
-		WHERE r.site_id = register_bounds.site_id AND r.meter_id = k.meter_id AND r.ts >= k.at AND r.energy_wh IS NOT NULL
-			AND v.verdict IS DISTINCT FROM 'withdraw' AND (v.verdict IS NOT NULL OR NOT EXISTS (
-				SELECT FROM submeter.reading_suspect q
-				WHERE q.site_id = r.site_id AND q.meter_id = r.meter_id AND q.ts = r.ts AND q.state = 'open' AND q.rule <> 'second_value'))
-		ORDER BY r.ts LIMIT 1) a ON true
+			SELECT r.ts, r.energy_wh FROM submeter.reading r
+			WHERE r.site_id = register_bounds.site_id AND r.meter_id = w.meter_id AND r.ts >= w.at AND r.energy_wh IS NOT NULL
+				AND (NOT w.odd OR submeter.reading_counts(r.site_id, r.meter_id, r.ts))
+			ORDER BY r.ts LIMIT 1) a ON true
+	)
+	SELECT f.meter_id, f.at, coalesce(eb.ts, f.before_ts),
+		coalesce(eb.wh, CASE WHEN f.odd THEN submeter.register_read(register_bounds.site_id, f.meter_id, f.before_ts, f.before_wh) ELSE f.before_wh END),
+		coalesce(f.after_ts, ea.ts),
+		coalesce(CASE WHEN f.odd THEN submeter.register_read(register_bounds.site_id, f.meter_id, f.after_ts, f.after_wh) ELSE f.after_wh END, ea.wh),
+		f.after_ts IS NULL AND ea.ts IS NOT NULL
+	FROM found f
 	-- Estimates count while no reading is later.
 	LEFT JOIN LATERAL (
 		SELECT e.ts, e.energy_wh AS wh FROM submeter.register_estimate e
-		WHERE a.ts IS NULL AND e.site_id = register_bounds.site_id AND e.meter_id = k.meter_id AND e.ts <= k.at AND e.ts > coalesce(b.ts, '-infinity')
+		WHERE f.after_ts IS NULL AND e.site_id = register_bounds.site_id AND e.meter_id = f.meter_id AND e.ts <= f.at AND e.ts > coalesce(f.before_ts, '-infinity')
 		ORDER BY e.ts DESC LIMIT 1) eb ON true
 	LEFT JOIN LATERAL (
 		SELECT e.ts, e.energy_wh AS wh FROM submeter.register_estimate e
-		WHERE a.ts IS NULL AND e.site_id = register_bounds.site_id AND e.meter_id = k.meter_id AND e.ts >= k.at
+		WHERE f.after_ts IS NULL AND e.site_id = register_bounds.site_id AND e.meter_id = f.meter_id AND e.ts >= f.at
 		ORDER BY e.ts LIMIT 1) ea ON true
 $$;
 COMMENT ON FUNCTION submeter.register_bounds(int, bigint[], timestamptz[]) IS
 'For pairs of meter and instant the readings that count on either side of it (or at it), estimates included where no reading is later.';
-
-CREATE FUNCTION submeter.register_between(at timestamptz, before_ts timestamptz, before_wh bigint, after_ts timestamptz, after_wh bigint, modulus_wh bigint)
-RETURNS bigint
-LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-	SELECT CASE
-		WHEN register_between.before_ts IS NULL THEN register_between.after_wh
-		WHEN register_between.after_ts IS NULL OR register_between.at = register_between.before_ts THEN register_between.before_wh
-		WHEN register_between.after_wh < register_between.before_wh AND register_between.modulus_wh IS NULL THEN register_between.before_wh
-		ELSE mod(register_between.before_wh
-			+ round((register_between.after_wh - register_between.before_wh
-					+ CASE WHEN register_between.after_wh < register_between.before_wh THEN register_between.modulus_wh ELSE 0 END)::numeric
-				* extract(epoch FROM register_between.at - register_between.before_ts)
-				/ extract(epoch FROM register_between.after_ts - register_between.before_ts))::bigint,
-			coalesce(register_between.modulus_wh, 9223372036854775807)) END
-$$;
-COMMENT ON FUNCTION submeter.register_between(timestamptz, timestamptz, bigint, timestamptz, bigint, bigint) IS
-'Register at an instant between two readings, in proportion to time and in whole Wh; that of the one reading where there is only one.';
 
 CREATE FUNCTION submeter.estimate_register(site_id int, meter_id bigint, at timestamptz) RETURNS bigint
 LANGUAGE plpgsql STABLE
@@ -247,9 +258,9 @@ DECLARE
 	login name := (submeter.me()).login;
 	posted int;
 BEGIN
-	PERFORM submeter.hold_posting(post_adjustments.site_id);
 	PERFORM FROM submeter.duty_state d WHERE d.site_id = post_adjustments.site_id AND d.duty = 'settle' FOR NO KEY UPDATE;
 	PERFORM submeter.close_latecomers(post_adjustments.site_id);
+	PERFORM submeter.hold_posting(post_adjustments.site_id);
 	WITH due AS MATERIALIZED (
 		SELECT c.account_id, c.tariff_id, c.cycle_start, c.rounded - c.billed - c.adjusted AS difference, l.ledger_account_id
 		FROM submeter.charge c

@@ -18,6 +18,25 @@ END
 $$;
 COMMENT ON FUNCTION submeter.bill_keep() IS 'Trigger of bill: an issued one may become void, nothing else ever changes (55000).';
 
+CREATE FUNCTION submeter.bill_part_belongs() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	lost record;
+BEGIN
+	SELECT n.site_id, n.bill_id INTO lost
+	FROM (SELECT DISTINCT x.site_id, x.bill_id FROM new_part x) n
+	WHERE NOT EXISTS (SELECT FROM submeter.bill b WHERE b.site_id = n.site_id AND b.bill_id = n.bill_id);
+	IF FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = '23503', MESSAGE = format('site %s has no bill %s', lost.site_id, lost.bill_id),
+			DETAIL = format('A row of %s belongs to a bill of its site.', TG_TABLE_NAME), HINT = 'Bills are made by close_cycle() and issue_bill() only.';
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION submeter.bill_part_belongs() IS 'Statement trigger of bill_line and bill_meter: the bill of every new row exists (23503).';
+
 CREATE FUNCTION submeter.charge_keep_closed() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -49,12 +68,11 @@ BEGIN
 	SELECT of_cycle.accounts[l.ord], 1, of_cycle.tariffs[l.ord] * 1000000 + l.line, of_cycle.tariffs[l.ord], l.component, l.tier, l.period, l.version_from,
 		l.from_ts, l.to_ts, l.energy_wh, l.price, l.amount, NULL::jsonb, NULL::bigint
 	FROM submeter.charge_lines(bill_lines_of.site_id, of_cycle.accounts, of_cycle.tariffs, of_cycle.starts) l;
-	IF to_regprocedure('submeter.share_lines(int, bigint[], timestamptz[])') IS NOT NULL THEN
-		RETURN QUERY EXECUTE 'SELECT s.account_id, 2, row_number() OVER (ORDER BY s.component), NULL::bigint, s.component, NULL::int, NULL::text, NULL::timestamptz,
-				NULL::timestamptz, NULL::timestamptz, s.energy_wh, NULL::numeric, s.amount, s.detail, NULL::bigint
-			FROM submeter.share_lines($1, $2, $3) s'
-		USING bill_lines_of.site_id, bill_lines_of.account_ids, array_fill(bill_lines_of.cycle_start, ARRAY[cardinality(bill_lines_of.account_ids)]);
-	END IF;
+	RETURN QUERY
+	SELECT s.account_id, 2, row_number() OVER (ORDER BY s.component), NULL::bigint, s.component, NULL::int, NULL::text, NULL::timestamptz,
+		NULL::timestamptz, NULL::timestamptz, s.energy_wh, NULL::numeric, s.amount, s.detail, NULL::bigint
+	FROM submeter.share_lines(bill_lines_of.site_id, bill_lines_of.account_ids,
+		array_fill(bill_lines_of.cycle_start, ARRAY[cardinality(bill_lines_of.account_ids)])) s;
 	-- What came out for earlier cycles since their bills; and, in a bill issued anew, what later bills have of it already.
 	RETURN QUERY
 	SELECT x.account_id, 3, x.adjustment_id, x.tariff_id, 'adjustment', NULL::int, NULL::text, NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::bigint, NULL::numeric,
@@ -69,18 +87,22 @@ $$;
 COMMENT ON FUNCTION submeter.bill_lines_of(int, bigint[], timestamptz) IS
 'Lines of the bills of accounts for a cycle from the present charges, shares and open adjustments; ord and line say their order.';
 
-CREATE FUNCTION submeter.money_before(site_id int, account_id bigint, at timestamptz) RETURNS numeric
+CREATE FUNCTION submeter.money_between(site_id int, account_ids bigint[], from_ts timestamptz, to_ts timestamptz)
+RETURNS TABLE (account_id bigint, opening numeric, credited numeric)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT coalesce(sum(CASE WHEN t.credit_id = l.ledger_account_id THEN t.amount ELSE -t.amount END), 0)
-	FROM submeter.ledger_account l
-	JOIN submeter.transfer t ON t.site_id = l.site_id AND t.account_id = l.account_id AND l.ledger_account_id IN (t.debit_id, t.credit_id)
-	WHERE l.site_id = money_before.site_id AND l.account_id = money_before.account_id AND l.kind = 'tenant'
-		AND t.cycle_start IS NULL AND t.effective_at < money_before.at
+	SELECT l.account_id, coalesce(sum(x.amount) FILTER (WHERE t.effective_at < money_between.from_ts), 0),
+		coalesce(sum(x.amount) FILTER (WHERE t.effective_at >= money_between.from_ts), 0)
+	FROM submeter.transfer t
+	JOIN submeter.ledger_account l ON l.site_id = t.site_id AND l.account_id = t.account_id AND l.kind = 'tenant' AND l.ledger_account_id IN (t.debit_id, t.credit_id)
+	CROSS JOIN LATERAL (SELECT CASE WHEN t.credit_id = l.ledger_account_id THEN t.amount ELSE -t.amount END AS amount) x
+	WHERE t.site_id = money_between.site_id AND t.account_id = ANY (money_between.account_ids) AND t.cycle_start IS NULL
+		AND t.effective_at < money_between.to_ts
+	GROUP BY l.account_id
 $$;
-COMMENT ON FUNCTION submeter.money_before(int, bigint, timestamptz) IS
-'What an account was credited before an instant, less what was taken from it otherwise than for a billed cycle.';
+COMMENT ON FUNCTION submeter.money_between(int, bigint[], timestamptz, timestamptz) IS
+'What accounts were credited before a cycle and in it, less what was taken from them otherwise than for a billed cycle; no row where there was nothing.';
 
 CREATE FUNCTION submeter.make_bills(site_id int, account_ids bigint[], cycle_start timestamptz, cycle_end timestamptz, as_of timestamptz,
 	reason text DEFAULT NULL) RETURNS bigint[]
@@ -97,7 +119,8 @@ BEGIN
 	), head AS MATERIALIZED (
 		SELECT nextval('submeter.bill_bill_id_seq') AS bill_id, x.* FROM (
 		SELECT a.account_id, a.mode, s.bill_term, coalesce(t.amount, 0) AS amount,
-			coalesce(c.energy_wh, 0) AS energy_wh, coalesce(c.estimated_wh, 0) AS estimated_wh, coalesce(b.amount, 0) AS billed
+			coalesce(c.energy_wh, 0) AS energy_wh, coalesce(c.estimated_wh, 0) AS estimated_wh, coalesce(b.amount, 0) AS billed,
+			coalesce(m.opening, 0) AS opening, coalesce(m.credited, 0) AS credited
 		FROM submeter.account a
 		JOIN submeter.site s ON s.site_id = a.site_id
 		LEFT JOIN (SELECT l.account_id, sum(l.amount) AS amount FROM line l GROUP BY l.account_id) t ON t.account_id = a.account_id
@@ -107,17 +130,16 @@ BEGIN
 		LEFT JOIN (SELECT b.account_id, sum(b.amount) AS amount FROM submeter.bill b
 			WHERE b.site_id = make_bills.site_id AND b.account_id = ANY (make_bills.account_ids) AND b.state = 'issued'
 				AND b.cycle_start < make_bills.cycle_start GROUP BY b.account_id) b ON b.account_id = a.account_id
+		LEFT JOIN submeter.money_between(make_bills.site_id, make_bills.account_ids, make_bills.cycle_start, make_bills.cycle_end) m ON m.account_id = a.account_id
 		WHERE a.site_id = make_bills.site_id AND a.account_id = ANY (make_bills.account_ids)
 		ORDER BY a.code) x
 	), bill AS (
 		INSERT INTO submeter.bill (site_id, bill_id, account_id, cycle_start, cycle_end, energy_wh, estimated_wh, amount,
 			opening_balance, credited, closing_balance, due_at, issued_by, reason)
 		SELECT make_bills.site_id, h.bill_id, h.account_id, make_bills.cycle_start, make_bills.cycle_end, h.energy_wh, h.estimated_wh, h.amount,
-			m.opening - h.billed, m.closing - m.opening, m.closing - h.billed - h.amount,
+			h.opening - h.billed, h.credited, h.opening + h.credited - h.billed - h.amount,
 			CASE WHEN h.mode = 'postpaid' THEN make_bills.as_of + h.bill_term END, login, make_bills.reason
 		FROM head h
-		CROSS JOIN LATERAL (SELECT submeter.money_before(make_bills.site_id, h.account_id, make_bills.cycle_start) AS opening,
-			submeter.money_before(make_bills.site_id, h.account_id, make_bills.cycle_end) AS closing OFFSET 0) m
 	), stored AS (
 		INSERT INTO submeter.bill_line (site_id, bill_id, line, tariff_id, component, tier, period, version_from, from_ts, to_ts, energy_wh, price, amount, detail)
 		SELECT make_bills.site_id, h.bill_id, l.number, l.tariff_id, l.component, l.tier, l.period, l.version_from, l.from_ts, l.to_ts, l.energy_wh, l.price,
@@ -143,38 +165,48 @@ RETURNS TABLE (bill_id bigint, account_id bigint, supply_id bigint, meter_id big
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	WITH part AS (
+	WITH part AS MATERIALIZED (
 		SELECT b.bill_id, b.account_id, s.supply_id, s.meter_id, greatest(lower(s.during), b.cycle_start) AS lo,
 			least(coalesce(upper(s.during), 'infinity'), b.cycle_end) AS hi
 		FROM submeter.bill b
 		JOIN submeter.supply s ON s.site_id = b.site_id AND s.account_id = b.account_id AND s.during && tstzrange(b.cycle_start, b.cycle_end)
 		WHERE b.site_id = bill_registers.site_id AND b.bill_id = ANY (bill_registers.bill_ids)
-	), stated AS (
-		SELECT DISTINCT ON (e.meter_id, e.valid_from) e.meter_id, e.valid_from, e.multiplier, e.register_modulus_wh AS modulus
-		FROM submeter.meter_setup e
-		WHERE e.site_id = bill_registers.site_id AND e.meter_id IN (SELECT p.meter_id FROM part p)
-		ORDER BY e.meter_id, e.valid_from, e.entered_at DESC
-	), changed AS (
-		SELECT s.*, lag(s.multiplier) OVER w IS NOT DISTINCT FROM s.multiplier AND lag(s.modulus) OVER w IS NOT DISTINCT FROM s.modulus
-			AND row_number() OVER w > 1 AS same
-		FROM stated s WINDOW w AS (PARTITION BY s.meter_id ORDER BY s.valid_from)
-	), setup AS (
-		SELECT c.meter_id, CASE WHEN row_number() OVER w = 1 THEN '-infinity' ELSE c.valid_from END AS lo,
-			lead(c.valid_from, 1, 'infinity') OVER w AS hi, c.multiplier, c.modulus
-		FROM changed c WHERE NOT c.same WINDOW w AS (PARTITION BY c.meter_id ORDER BY c.valid_from)
 	), piece AS MATERIALIZED (
 		SELECT p.bill_id, p.account_id, p.supply_id, p.meter_id, greatest(p.lo, x.lo) AS lo, least(p.hi, x.hi) AS hi, coalesce(x.multiplier, 1) AS multiplier, x.modulus
-		FROM part p LEFT JOIN setup x ON x.meter_id = p.meter_id AND x.lo < p.hi AND x.hi > p.lo
+		FROM part p
+		LEFT JOIN LATERAL (
+			-- Setups by the time from which they hold, those that change nothing left out.
+			SELECT CASE WHEN lag(c.valid_from) OVER w IS NULL THEN '-infinity' ELSE c.valid_from END AS lo, lead(c.valid_from, 1, 'infinity') OVER w AS hi,
+				c.multiplier, c.modulus
+			FROM (
+				SELECT s.*, lag(s.multiplier) OVER v IS NOT DISTINCT FROM s.multiplier AND lag(s.modulus) OVER v IS NOT DISTINCT FROM s.modulus AS same
+				FROM (
+					SELECT DISTINCT ON (e.valid_from) e.valid_from, e.multiplier, e.register_modulus_wh AS modulus
+					FROM submeter.meter_setup e
+					WHERE e.site_id = bill_registers.site_id AND e.meter_id = p.meter_id
+					ORDER BY e.valid_from, e.entered_at DESC) s
+				WINDOW v AS (ORDER BY s.valid_from)) c
+			WHERE NOT c.same WINDOW w AS (ORDER BY c.valid_from)) x ON x.lo < p.hi AND x.hi > p.lo
 	), edge AS MATERIALIZED (
 		SELECT r.* FROM (SELECT array_agg(k.meter_id) AS meters, array_agg(k.at) AS ats FROM (
 			SELECT p.meter_id, p.lo AS at FROM piece p UNION SELECT p.meter_id, p.hi FROM piece p) k) g
 		CROSS JOIN LATERAL submeter.register_bounds(bill_registers.site_id, g.meters, g.ats) r
-	), read AS (
-		SELECT p.*, submeter.register_between(p.lo, f.before_ts, f.before_wh, f.after_ts, f.after_wh, p.modulus) AS from_wh,
-			submeter.register_between(p.hi, t.before_ts, t.before_wh, t.after_ts, t.after_wh, p.modulus) AS to_wh, t.after_estimated AS estimated
+	), at_edge AS (
+		-- In proportion to time between two readings, in whole Wh; where there is only one reading, its register.
+		SELECT p.*, g.is_end, e.after_estimated, CASE
+			WHEN e.before_ts IS NULL THEN e.after_wh
+			WHEN e.after_ts IS NULL OR e.at = e.before_ts OR e.after_wh < e.before_wh AND p.modulus IS NULL THEN e.before_wh
+			ELSE mod(e.before_wh + round((e.after_wh - e.before_wh + CASE WHEN e.after_wh < e.before_wh THEN p.modulus ELSE 0 END)::numeric
+				* extract(epoch FROM e.at - e.before_ts) / extract(epoch FROM e.after_ts - e.before_ts))::bigint,
+				coalesce(p.modulus, 9223372036854775807)) END AS wh
 		FROM piece p
-		JOIN edge f ON f.meter_id = p.meter_id AND f.at = p.lo
-		JOIN edge t ON t.meter_id = p.meter_id AND t.at = p.hi
+		CROSS JOIN LATERAL (VALUES (false, p.lo), (true, p.hi)) g(is_end, at)
+		JOIN edge e ON e.meter_id = p.meter_id AND e.at = g.at
+	), read AS (
+		SELECT k.bill_id, k.account_id, k.supply_id, k.meter_id, k.lo, k.hi, k.multiplier, k.modulus,
+			max(k.wh) FILTER (WHERE NOT k.is_end) AS from_wh, max(k.wh) FILTER (WHERE k.is_end) AS to_wh,
+			bool_or(k.is_end AND k.after_estimated) AS estimated
+		FROM at_edge k GROUP BY k.bill_id, k.account_id, k.supply_id, k.meter_id, k.lo, k.hi, k.multiplier, k.modulus
 	)
 	SELECT r.bill_id, r.account_id, r.supply_id, r.meter_id, r.lo, r.hi, r.from_wh, r.to_wh, r.multiplier,
 		CASE WHEN r.to_wh >= r.from_wh THEN round(r.to_wh * r.multiplier) - round(r.from_wh * r.multiplier)
@@ -241,19 +273,22 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT a.account_id, f.from_ts
-	FROM submeter.account a
+	FROM submeter.site s
+	JOIN submeter.account a ON a.site_id = s.site_id
 	LEFT JOIN LATERAL (
 		SELECT b.cycle_start FROM submeter.bill b WHERE b.site_id = a.site_id AND b.account_id = a.account_id
 		ORDER BY b.cycle_start DESC LIMIT 1) b ON true
 	-- The first cycle is that of the first charge, or the one in which the account was entered: supplies may be older than the books.
+	LEFT JOIN LATERAL (
+		SELECT c.cycle_start FROM submeter.charge c WHERE b.cycle_start IS NULL AND c.site_id = a.site_id AND c.account_id = a.account_id
+		ORDER BY c.cycle_start LIMIT 1) c ON true
+	-- As cycle_at() has it, but for a whole site at once.
 	CROSS JOIN LATERAL (
-		SELECT CASE WHEN b.cycle_start IS NOT NULL THEN (submeter.cycle_at(a.site_id, b.cycle_start)).cycle_end
-			ELSE (submeter.cycle_at(a.site_id, least(a.opened_at, (
-				SELECT c.cycle_start FROM submeter.charge c WHERE c.site_id = a.site_id AND c.account_id = a.account_id
-				ORDER BY c.cycle_start LIMIT 1)))).cycle_start END AS from_ts) f
-	WHERE a.site_id = open_cycles.site_id AND (open_cycles.account_id IS NULL OR a.account_id = open_cycles.account_id) AND f.from_ts < open_cycles.upto
-		AND EXISTS (SELECT FROM submeter.supply s WHERE s.site_id = a.site_id AND s.account_id = a.account_id
-			AND s.during && tstzrange(f.from_ts, open_cycles.upto))
+		SELECT (date_trunc('month', (coalesce(b.cycle_start, least(a.opened_at, c.cycle_start)) AT TIME ZONE s.time_zone) - (s.cycle_day - 1) * interval '1 day')
+			+ (s.cycle_day - 1) * interval '1 day' + CASE WHEN b.cycle_start IS NULL THEN interval '0' ELSE interval '1 month' END) AT TIME ZONE s.time_zone AS from_ts) f
+	WHERE s.site_id = open_cycles.site_id AND (open_cycles.account_id IS NULL OR a.account_id = open_cycles.account_id) AND f.from_ts < open_cycles.upto
+		AND EXISTS (SELECT FROM submeter.supply y WHERE y.site_id = a.site_id AND y.account_id = a.account_id
+			AND y.during && tstzrange(f.from_ts, open_cycles.upto))
 $$;
 COMMENT ON FUNCTION submeter.open_cycles(int, timestamptz, bigint) IS
 'Accounts of a site (or one) with a supply since their last bill, and from when on they have none.';

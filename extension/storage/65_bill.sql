@@ -47,8 +47,7 @@ CREATE TABLE submeter.bill_line (
 	price numeric(18, 8),
 	amount numeric(14, 2) NOT NULL,
 	detail jsonb,
-	PRIMARY KEY (site_id, bill_id, line),
-	FOREIGN KEY (site_id, bill_id) REFERENCES submeter.bill
+	PRIMARY KEY (site_id, bill_id, line)
 );
 SELECT submeter.describe('bill_line', 'What a bill is made of; explain_bill() takes a line down to its readings.', '{
 	"bill_id":"the bill","line":"number in it, from 1","component":"energy, demand, power_factor, adder:name, fee:name, minimum, tax, allowance:name, adjustment or share:name",
@@ -67,8 +66,7 @@ CREATE TABLE submeter.bill_meter (
 	multiplier numeric(12, 4) NOT NULL,
 	energy_wh bigint NOT NULL,
 	estimated boolean NOT NULL DEFAULT false,
-	PRIMARY KEY (site_id, bill_id, supply_id, from_ts),
-	FOREIGN KEY (site_id, bill_id) REFERENCES submeter.bill
+	PRIMARY KEY (site_id, bill_id, supply_id, from_ts)
 );
 SELECT submeter.describe('bill_meter', 'Registers a bill rests on: one row per supply, and per setup where that changed (上期示数, 本期示数, 倍率).', '{
 	"bill_id":"the bill","supply_id":"the supply","from_ts":"start: of the cycle, the supply or the setup","to_ts":"end","from_wh":"register there, before the multiplier, interpolated where no reading falls on it",
@@ -127,6 +125,9 @@ SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_cashier,s
 FROM unnest('{bill_line,bill_meter}'::text[]) r;
 SELECT submeter.append_only(r, 'Void the bill and issue it again.') FROM unnest('{bill_line,bill_meter}'::text[]) r;
 
+-- Once per statement, for a month of a site is one; bills themselves never go.
+CREATE TRIGGER belongs AFTER INSERT ON submeter.bill_line REFERENCING NEW TABLE AS new_part FOR EACH STATEMENT EXECUTE FUNCTION submeter.bill_part_belongs();
+CREATE TRIGGER belongs AFTER INSERT ON submeter.bill_meter REFERENCING NEW TABLE AS new_part FOR EACH STATEMENT EXECUTE FUNCTION submeter.bill_part_belongs();
 CREATE TRIGGER keep BEFORE UPDATE OR DELETE ON submeter.bill FOR EACH ROW EXECUTE FUNCTION submeter.bill_keep();
 CREATE TRIGGER keep_truncate BEFORE TRUNCATE ON submeter.bill FOR EACH STATEMENT
 	EXECUTE FUNCTION submeter.refuse_change('Use submeter.void_bill() and submeter.issue_bill().');

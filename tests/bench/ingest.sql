@@ -76,21 +76,7 @@ INSERT INTO bench SELECT 'window', extract(epoch FROM clock_timestamp() - :'t');
 SELECT 1 / (abs((SELECT sum(amount) FROM public.rated) - (SELECT sum(amount) FROM submeter.charge)) < 0.000001)::int AS same_money;
 DROP TABLE public.rated;
 
-SELECT clock_timestamp() AS t \gset
-SELECT submeter.post_charges(1) AS posted \gset
-INSERT INTO bench SELECT 'post', extract(epoch FROM clock_timestamp() - :'t');
-CREATE TABLE public.bare_leg (LIKE submeter.transfer INCLUDING ALL);
-CREATE TABLE public.bare_total AS SELECT site_id, ledger_account_id, total FROM submeter.ledger_account;
-ALTER TABLE public.bare_total ADD PRIMARY KEY (site_id, ledger_account_id);
-SELECT clock_timestamp() AS t \gset
-BEGIN;
-INSERT INTO public.bare_leg SELECT * FROM submeter.transfer;
-UPDATE public.bare_total b SET total = b.total - t.amount FROM submeter.transfer t WHERE t.site_id = b.site_id AND t.debit_id = b.ledger_account_id;
-COMMIT;
-INSERT INTO bench SELECT 'bare_post', extract(epoch FROM clock_timestamp() - :'t');
-DROP TABLE public.bare_leg, public.bare_total;
 SELECT * FROM submeter.verify_ledger(1);
 
 SELECT format('%s seconds %s', name, avg(seconds)) FROM bench GROUP BY name;
 SELECT format('intervals %s', :intervals);
-SELECT format('posted %s', :posted);
