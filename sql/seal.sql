@@ -264,3 +264,54 @@ DELETE FROM submeter.ledger_seal WHERE site_id = 1 AND seal_no = 3;
 SELECT * FROM pg_temp.problems();
 ROLLBACK;
 SELECT * FROM pg_temp.problems();
+
+-- 10. What was charged, closed and billed is verified too
+
+SELECT submeter.create_partitions('2025-12-31', '2026-03-01') > 0 AS partitions;
+SELECT submeter.create_tariff(2, 'flat', '{"energy":[{"price":1}]}', '2025-01-01') AS tariff \gset
+INSERT INTO submeter.meter (site_id, meter_id, code, model) VALUES (2, 2, 'm', 'DDS238-2 ZN/SR');
+INSERT INTO submeter.meter_setup (site_id, meter_id, valid_from, rated_current_a) VALUES (2, 2, '2026-01-01', 1000);
+INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during) VALUES (2, 20, 2, :tariff, '[2026-01-01 00:00+08,)');
+SELECT submeter.ingest(2, array_agg(jsonb_populate_record(NULL::submeter.reading_input, jsonb_build_object('meter_id', 2, 'ts', ts, 'energy_wh', wh))))
+FROM (VALUES ('2026-01-01 00:00+08'::timestamptz, 0), ('2026-01-20 00:00+08', 30000), ('2026-02-01 00:00+08', 50000), ('2026-02-03 00:00+08', 54000)) r(ts, wh);
+SELECT submeter.settle(2, '2026-02-03 00:00+08') > 0 AS settled;
+SELECT submeter.close_cycle(2, '2026-02-01') AS bills;
+-- A correction after that, and the open cycle posted.
+SELECT submeter.judge_reading(2, 2, '2026-02-01 00:00+08', 'replace', 'misread', 49000) > 0 AS judged;
+SELECT submeter.settle(2, '2026-02-03 00:00+08') >= 0 AS settled;
+SELECT submeter.post_charges(2, '2026-02-03 00:00+08') AS posted;
+SELECT cycle_start, rounded, posted, billed, adjusted FROM submeter.charge WHERE site_id = 2 ORDER BY 1;
+SELECT * FROM submeter.verify_ledger(2);
+CREATE FUNCTION pg_temp.lie(statement text) RETURNS TABLE (problem text, expected numeric, found numeric)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+	said jsonb;
+BEGIN
+	EXECUTE lie.statement;
+	said := (SELECT jsonb_agg(to_jsonb(v)) FROM submeter.verify_ledger(2) v);
+	RAISE EXCEPTION USING ERRCODE = 'UNDO1', MESSAGE = coalesce(said::text, '[{"problem": "NOT FOUND"}]');
+EXCEPTION WHEN SQLSTATE 'UNDO1' THEN
+	RETURN QUERY SELECT regexp_replace(r.problem, 'bill \d+', 'bill N', 'g'), r.expected, r.found FROM jsonb_to_recordset(SQLERRM::jsonb) r(problem text, expected numeric, found numeric);
+END
+$$;
+BEGIN;
+ALTER TABLE submeter.bill DISABLE TRIGGER USER;
+ALTER TABLE submeter.bill_line DISABLE TRIGGER USER;
+ALTER TABLE submeter.charge DISABLE TRIGGER USER;
+ALTER TABLE submeter.charge_adjustment DISABLE TRIGGER USER;
+SELECT s.statement, l.* FROM unnest(ARRAY[
+	$$UPDATE submeter.charge SET posted = posted + 1 WHERE site_id = 2 AND billed IS NULL$$,
+	$$UPDATE submeter.charge SET posted = posted + 1, billed = billed + 1 WHERE site_id = 2 AND billed IS NOT NULL$$,
+	$$UPDATE submeter.charge SET billed = billed + 1 WHERE site_id = 2 AND billed IS NOT NULL$$,
+	$$UPDATE submeter.charge SET adjusted = adjusted - 1 WHERE site_id = 2 AND billed IS NOT NULL$$,
+	$$UPDATE submeter.charge SET amount = amount + 0.001 WHERE site_id = 2 AND billed IS NULL$$,
+	$$DELETE FROM submeter.charge WHERE site_id = 2 AND billed IS NULL$$,
+	$$UPDATE submeter.charge_adjustment SET amount = amount - 1 WHERE site_id = 2$$,
+	$$UPDATE submeter.bill SET amount = amount + 1 WHERE site_id = 2$$,
+	$$UPDATE submeter.bill_line SET amount = amount + 1 WHERE site_id = 2$$,
+	$$WITH b AS (UPDATE submeter.bill SET amount = amount + 1 WHERE site_id = 2) UPDATE submeter.bill_line SET amount = amount + 1 WHERE site_id = 2$$,
+	$$UPDATE submeter.bill SET state = 'reversal', reverses_id = bill_id WHERE site_id = 2$$]) WITH ORDINALITY s(statement, ord)
+CROSS JOIN LATERAL pg_temp.lie(s.statement) l ORDER BY s.ord, l.problem;
+ROLLBACK;
+SELECT * FROM submeter.verify_ledger(2);
