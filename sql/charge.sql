@@ -369,3 +369,37 @@ SELECT * FROM submeter.simulate_summary(1, '{"energy":[{"price":2}]}', '2025-01-
 SELECT account_id, kwh, old, new FROM submeter.simulate_tariff(1, '{"tiers":{"cycle":"year","bounds":[{"upto_kwh":[100,200]}]},"energy":[{"tier":1,"price":1},{"tier":2,"price":2},{"price":3}]}', '2025-11-01', '2026-01-01');
 SELECT account_id, kwh, old, new FROM submeter.simulate_tariff(1, '{"energy":[{"price":{"ref":"grid"}}],"fees":[{"name":"x","per":"day","amount":1}],"minimum":100}', '2025-11-11', '2025-11-21');
 SELECT pg_temp.refusal(format('SELECT * FROM submeter.simulate_tariff(%s)', a)) FROM unnest(ARRAY['1, ''{"energy":[]}'', ''2025-01-01'', ''2025-02-01''', '1, ''{"energy":[{"price":1}]}'', ''2025-02-01'', ''2025-02-01''', '1, NULL, ''2025-02-01'', ''2025-03-01''', '1, ''{"energy":[{"price":1}]}'', ''-infinity'', ''2025-02-01''']) a;
+
+-- 13. Days that are not 24 hours long: the clock on the wall decides
+
+SELECT submeter.create_tariff(3, 'tou', '{"tiers":{"bounds":[{"upto_kwh":[60]}]},"periods":[{"name":"night","windows":[{"from":"22:00","to":"06:00"}]},{"name":"day"}],
+	"energy":[{"tier":1,"period":"night","price":1},{"tier":1,"price":2},{"period":"night","price":3},{"price":4}],"fees":[{"name":"lamp","per":"day","amount":0.01}]}', '2025-01-01 00:00+01') AS berlin \gset
+SELECT pg_temp.furnish(3, 90, :berlin, '2025-03-01');
+-- One kWh an hour over the last three days of March: 24, 23 and 24 hours, of which 8, 7 and 8 at night.
+SELECT submeter.ingest(3, array_agg(jsonb_populate_record(NULL::submeter.reading_input, jsonb_build_object('meter_id', 90, 'ts', t, 'energy_wh', (extract(epoch FROM t - '2025-03-01 00:00+01') / 3.6)::bigint)))) AS readings
+FROM unnest('{2025-03-29 00:00+01,2025-03-30 01:17+01,2025-03-30 03:43+02,2025-04-01 00:00+02}'::timestamptz[]) t;
+SELECT submeter.settle(3, '2025-04-01 12:00+02');
+-- First tier: 8 + 16, 7 + 16, 6 + 7; second tier: 9 by day, 2 by night. Lamps from the first day of March.
+SELECT cycle, tier, period, component, wh, amount FROM pg_temp.lines(90);
+SELECT spans, accrued_to, amount, amount = 21 + 39 * 2 + 2 * 3 + 9 * 4 + 0.31 AS right FROM pg_temp.owed WHERE account = 90 AND cycle = '2025-03-01';
+-- An hour that comes twice is of one period both times: 25 hours, 8 + 1 at night.
+SELECT submeter.ingest(3, array_agg(jsonb_populate_record(NULL::submeter.reading_input, jsonb_build_object('meter_id', 90, 'ts', t, 'energy_wh', (extract(epoch FROM t - '2025-03-01 00:00+01') / 3.6)::bigint)))) AS readings
+FROM unnest('{2025-10-26 00:00+02,2025-10-27 00:00+01}'::timestamptz[]) t;
+SELECT submeter.settle(3, '2025-10-28 12:00+01');
+SELECT t.period, sum(t.energy_wh) AS wh FROM submeter.charge_trace(3, 90, :berlin, '2025-10-01 00:00+02') t WHERE t.from_ts >= '2025-10-26 00:00+02' GROUP BY 1 ORDER BY 1;
+SELECT pg_temp.sound();
+
+-- 14. What was known at an earlier time: prices, allowances and estimates that were written by then
+
+SELECT clock_timestamp() AS before \gset
+INSERT INTO submeter.price_item (site_id, name, valid_from, revision, price, reason) VALUES (1, 'grid', '2025-01-11', 2, 1.65, 'a kilowatt-hour is dear');
+INSERT INTO submeter.allowance (site_id, account_id, tariff_id, name, amount, during) VALUES (1, 2, :half, 'late', 11, '["2025-01-01",)');
+INSERT INTO submeter.register_estimate (site_id, meter_id, ts, energy_wh, reason) VALUES (1, 2, '2025-01-07', 100000, 'x');
+SELECT submeter.settle(1, '2026-03-03') AS intervals;
+SELECT n.account_id, o.rounded AS known_before, n.rounded AS known_now, c.rounded AS stored
+FROM (VALUES (2), (5)) a(account_id)
+CROSS JOIN LATERAL submeter.rebuild_charges(1, a.account_id) n
+JOIN submeter.charge c ON c.account_id = n.account_id AND c.cycle_start = n.cycle_start
+LEFT JOIN LATERAL submeter.rebuild_charges(1, a.account_id, :'before') o ON o.cycle_start = n.cycle_start
+WHERE n.cycle_start = '2025-01-01' ORDER BY 1;
+SELECT pg_temp.sound();

@@ -9,10 +9,10 @@ CREATE FUNCTION pg_temp.note(site int) RETURNS void
 LANGUAGE sql
 AS $$
 	INSERT INTO outcome
-	SELECT site, 'charge', concat_ws(' ', a.code, c.cycle_start, c.cycle_end, c.settled_to, c.span_from, c.span_wh, c.tier_wh, c.energy_wh, c.unpriced_wh, c.amount, c.rounded)
+	SELECT site, 'charge', concat_ws(' ', a.code, c.cycle_start, c.cycle_end, c.settled_to, c.span_from, c.span_wh, c.tier_wh, c.energy_wh, c.unpriced_wh, c.amount, c.rounded, c.span_period, c.estimated_wh)
 	FROM submeter.charge c JOIN submeter.account a USING (site_id, account_id) WHERE c.site_id = site
 	UNION ALL
-	SELECT site, 'usage', concat_ws(' ', m.code, u.day, u.energy_wh, u.max_power_w, u.hour_wh, u.hour_max_w)
+	SELECT site, 'usage', concat_ws(' ', m.code, u.day, u.energy_wh, u.estimated_wh, u.max_power_w, u.hour_wh, u.hour_max_w)
 	FROM submeter.usage_day u JOIN submeter.meter m USING (site_id, meter_id) WHERE u.site_id = site
 	UNION ALL
 	SELECT site, 'suspect', concat_ws(' ', m.code, q.ts, q.rule, q.state, q.energy_wh, q.detail)
