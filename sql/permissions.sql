@@ -63,6 +63,9 @@ INSERT INTO submeter.move_out (site_id, account_id, at, meter_ids, state, reason
 INSERT INTO submeter.correction (site_id, kind, change, reason, by, accounts, debited, credited) SELECT site_id, 'setup', '{}', 'x', 'x', 0, 0, 0 FROM submeter.site;
 UPDATE submeter.credit_policy SET emergency_credit = 5, emergency_below = 1000;
 SELECT bool_and(submeter.seal(s.site_id) > 0) AS sealed FROM submeter.site s;
+SELECT count(*) AS prices FROM submeter.site s CROSS JOIN LATERAL submeter.load_prices(s.site_id, E'name,valid_from,price\nbase,2025-01-01,0.5') p;
+INSERT INTO submeter.allowance (site_id, account_id, tariff_id, name, amount, during) SELECT a.site_id, a.account_id, t.tariff_id, 'x', 1, '[2030-01-01,)' FROM submeter.account a JOIN submeter.tariff t USING (site_id);
+INSERT INTO submeter.demand_day (site_id, account_id, tariff_id, day, window_minutes, window_wh, max_w) SELECT a.site_id, a.account_id, t.tariff_id, '2025-01-01', 15, '{1}', 4 FROM submeter.account a JOIN submeter.tariff t USING (site_id);
 INSERT INTO submeter.head_recipient (site_id, email, name) SELECT site_id, 'audit@example.org', 'auditor' FROM submeter.site;
 INSERT INTO submeter.head_export (site_id, day, email, seal_no, hash, exported_at) SELECT site_id, '2025-01-02', 'audit@example.org', seal_no, hash, now() FROM submeter.ledger_seal;
 SELECT bool_and(submeter.request_command(m.site_id, m.meter_id, 'open', 'x') > 0) AS commands FROM submeter.meter m;
@@ -151,6 +154,11 @@ FROM pg_class c, unnest(pg_temp.staff()) who
 WHERE c.relnamespace = 'submeter'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition;
 -- Every table has something to see, in both sites.
 SELECT relation FROM sight WHERE who = 'admin' AND relation NOT IN ('submeter.storage_step') AND pg_temp.look(relation, 'admin') = 'none' ORDER BY 1;
+SELECT c.oid::regclass AS empty_at_the_other_site FROM pg_class c
+WHERE c.relnamespace = 'submeter'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+	AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'site_id')
+	AND (xpath('/row/n/text()', query_to_xml(format('SELECT count(*) AS n FROM %s WHERE site_id = 2', c.oid::regclass), false, true, '')))[1]::text = '0'
+ORDER BY 1;
 SELECT split_part(relation, '.', 2) AS "table",
 	max(sees) FILTER (WHERE who = 'admin') AS admin, max(sees) FILTER (WHERE who = 'operator') AS operator, max(sees) FILTER (WHERE who = 'cashier') AS cashier,
 	max(sees) FILTER (WHERE who = 'field') AS field, max(sees) FILTER (WHERE who = 'auditor') AS auditor, max(sees) FILTER (WHERE who = 'erp') AS erp,
