@@ -26,8 +26,8 @@
 #define QUOTE_POWER_FACTOR_SCALE 4
 #define QUOTE_APPARENT INT64CONST(100000000) /* 1e4 x 1e4 */
 
-static const char *const day_keys[] = {"day",    "type", "day_type", "flags",
-									   "closed", "name", "site_id",  NULL};
+static const char *const day_keys[] = {"day",  "type",    "day_type", "flags",   "closed",
+									   "name", "assumed", "reason",   "site_id", NULL};
 
 /*
  * The day a text such as 2026-10-01 names.

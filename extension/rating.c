@@ -24,35 +24,23 @@
  * Prices and adders are those of each span's own tariff version; demand, power
  * factor, minimum, tax and rounding those of the version in force at the end.
  *
- * Where energy is rounded (kwh_digits), the running sum of the cycle is rounded
- * at every edge of spans and a span gets the difference, so the total is
- * rounded once and the tier position counts rounded energy.
+ * Where energy is rounded (kwh_digits), tiers are found with energy as measured;
+ * then the total of the cycle is rounded once and shared among its tiers and
+ * periods by largest remainder, so that what is charged are whole units, adds
+ * up, and does not depend on how time was cut.  The tier position counts
+ * rounded energy.
  *
  * Pure: no allocation, no error reporting, no locks, no global state.  What
  * does not fit its type makes the result false; nothing wraps silently.
  */
-#include "rating.h"
+#include "rating_work.h"
 
 #include <string.h>
 
 #define RATING_E8 INT64_C(100000000)
 #define RATING_E4 10000
 #define RATING_E8_TO_E11 1000
-
-/* What is known while a cycle is rated. */
-typedef struct RatingWork
-{
-	const SmRatingCycle *cycle;
-	SmRated *out;
-	int kwh_digits;
-	int64_t used_wh;      /* by the cycle so far, as measured */
-	int64_t rounded_wh;   /* the same as it is charged */
-	int64_t position_wh;  /* in the tier cycle */
-	int64_t run_end_wh;   /* position where this tier cycle or the charge ends */
-	int64_t free_left_wh; /* of the allowance */
-	SmInt128 free_e11;    /* what the energy under the allowance costs */
-	SmInt128 adders_e11;
-} RatingWork;
+#define RATING_SCRATCH_LINES 1024 /* where energy is rounded and nobody wants the lines */
 
 /*
  * The most lines a cycle can have: room a caller has to give.
@@ -71,7 +59,7 @@ rating_max_lines(const SmRatingCycle *cycle)
 /*
  * Add an amount to another.
  */
-static bool
+bool
 rating_add(SmInt128 *sum_e11, SmInt128 amount_e11)
 {
 	return !__builtin_add_overflow(*sum_e11, amount_e11, sum_e11);
@@ -104,7 +92,7 @@ rating_find_line(SmRated *out, const SmRatedLine *like)
 /*
  * Put an amount on its line, where lines are wanted.
  */
-static bool
+bool
 rating_put(SmRated *out, const SmRatedLine *add)
 {
 	SmRatedLine *line;
@@ -122,7 +110,7 @@ rating_put(SmRated *out, const SmRatedLine *add)
  * zero.
  */
 static bool
-rating_put_amount(RatingWork *work, SmComponent component, int64_t quantity, int64_t price_e8,
+rating_put_amount(SmRatingWork *work, SmComponent component, int64_t quantity, int64_t price_e8,
 				  SmInt128 amount_e11)
 {
 	SmRatedLine line = {.component = component,
@@ -139,176 +127,10 @@ rating_put_amount(RatingWork *work, SmComponent component, int64_t quantity, int
 }
 
 /*
- * Let the allowance take its part of energy that has just been rated, as long
- * as there is some left of it.
- */
-static bool
-rating_take_free(RatingWork *work, const SmTariff *tariff, int64_t energy_wh, int64_t price_e8)
-{
-	int64_t free_wh = (energy_wh < work->free_left_wh) ? energy_wh : work->free_left_wh;
-	SmInt128 cost_e11;
-
-	if (free_wh <= 0)
-		return true;
-	work->free_left_wh -= free_wh;
-	return !__builtin_mul_overflow((SmInt128) free_wh, (SmInt128) price_e8 + tariff->adders_e8,
-								   &cost_e11) &&
-		   rating_add(&work->free_e11, cost_e11);
-}
-
-/*
- * Rate energy of one tier of a span.
- */
-static bool
-rating_add_tier(RatingWork *work, const SmRatingSpan *span, int tier, int64_t energy_wh)
-{
-	const SmTariff *tariff = span->tariff;
-	SmRated *out = work->out;
-	int64_t price_e8 = tariff->price_e8[tier][span->period];
-	SmRatedLine line = {.component = SM_LINE_ENERGY,
-						.tariff = tariff,
-						.tier = tier,
-						.period = span->period,
-						.item = -1,
-						.energy_wh = energy_wh,
-						.price_e8 = price_e8,
-						.amount_e11 = (SmInt128) energy_wh * price_e8};
-
-	return !__builtin_add_overflow(out->tier_wh[tier], energy_wh, &out->tier_wh[tier]) &&
-		   rating_add(&out->amount_e11, line.amount_e11) &&
-		   rating_add(&work->adders_e11, (SmInt128) energy_wh * tariff->adders_e8) &&
-		   rating_take_free(work, tariff, energy_wh, price_e8) && rating_put(out, &line);
-}
-
-/*
- * Rate the way of a span from one position to another, in either direction: a
- * way back takes energy out of the tiers it goes through, at the prices in
- * force.
- */
-static bool
-rating_add_way(RatingWork *work, const SmRatingSpan *span, int64_t from_wh, int64_t to_wh)
-{
-	int64_t low = (from_wh < to_wh) ? from_wh : to_wh;
-	int64_t high = (from_wh < to_wh) ? to_wh : from_wh;
-	int tier;
-
-	for (tier = 0; tier < span->tariff->n_tiers; tier++)
-	{
-		int64_t tier_from;
-		int64_t tier_to;
-		int64_t part_wh;
-
-		rating_tier_range(span->tariff, span->bounds, tier, &tier_from, &tier_to);
-		if (tier_from < low)
-			tier_from = low;
-		if (tier_to > high)
-			tier_to = high;
-		if (tier_from >= tier_to)
-			continue;
-		if (__builtin_sub_overflow(tier_to, tier_from, &part_wh))
-			return false;
-		if (!rating_add_tier(work, span, tier, (from_wh < to_wh) ? part_wh : -part_wh))
-			return false;
-	}
-	return true;
-}
-
-/*
- * The energy a span is charged, after what the cycle used before.
- */
-static bool
-rating_step(int kwh_digits, int64_t energy_wh, int64_t *used_wh, int64_t *rounded_wh,
-			int64_t *step_wh)
-{
-	int64_t before_wh = *rounded_wh;
-
-	return !__builtin_add_overflow(*used_wh, energy_wh, used_wh) &&
-		   rating_round_energy(*used_wh, kwh_digits, rounded_wh) &&
-		   !__builtin_sub_overflow(*rounded_wh, before_wh, step_wh);
-}
-
-/*
- * Begin a run of spans of the same tier cycle: find the position at its end,
- * which decides the price of volume tiers.
- */
-static bool
-rating_begin_run(RatingWork *work, int first)
-{
-	int64_t used_wh = work->used_wh;
-	int64_t rounded_wh = work->rounded_wh;
-	int i;
-
-	if (work->cycle->spans[first].restart)
-		work->position_wh = 0;
-	work->run_end_wh = work->position_wh;
-	for (i = first; i < work->cycle->n_spans; i++)
-	{
-		int64_t step_wh;
-
-		if (i > first && work->cycle->spans[i].restart)
-			break;
-		if (!rating_step(work->kwh_digits, work->cycle->spans[i].energy_wh, &used_wh, &rounded_wh,
-						 &step_wh) ||
-			__builtin_add_overflow(work->run_end_wh, step_wh, &work->run_end_wh))
-			return false;
-	}
-	return true;
-}
-
-/*
- * Rate one span.
- */
-static bool
-rating_add_span(RatingWork *work, const SmRatingSpan *span)
-{
-	const SmTariff *tariff = span->tariff;
-	int64_t step_wh;
-	int64_t next_wh;
-	bool good;
-
-	if (work->out->n_tiers < tariff->n_tiers)
-		work->out->n_tiers = tariff->n_tiers;
-	if (!rating_step(work->kwh_digits, span->energy_wh, &work->used_wh, &work->rounded_wh,
-					 &step_wh) ||
-		__builtin_add_overflow(work->position_wh, step_wh, &next_wh))
-		return false;
-	if (tariff->volume && tariff->n_tiers > 1)
-		good =
-			step_wh == 0 ||
-			rating_add_tier(work, span, rating_tier_reached(tariff, span->bounds, work->run_end_wh),
-							step_wh);
-	else
-		good = rating_add_way(work, span, work->position_wh, next_wh);
-	work->position_wh = next_wh;
-	return good;
-}
-
-/*
- * Rate all energy of the cycle.
- */
-static bool
-rating_add_energy(RatingWork *work)
-{
-	int i;
-
-	for (i = 0; i < work->cycle->n_spans; i++)
-	{
-		const SmRatingSpan *span = &work->cycle->spans[i];
-
-		if ((i == 0 || span->restart) && !rating_begin_run(work, i))
-			return false;
-		if (!rating_add_span(work, span))
-			return false;
-	}
-	work->out->position_wh = (work->position_wh > 0) ? work->position_wh : 0;
-	return true;
-}
-
-/*
  * Add demand, contracted demand or capacity: price per kW, W and days.
  */
 static bool
-rating_add_demand(RatingWork *work)
+rating_add_demand(SmRatingWork *work)
 {
 	const SmRatingCycle *cycle = work->cycle;
 	const SmTariff *last = cycle->last;
@@ -325,7 +147,7 @@ rating_add_demand(RatingWork *work)
  * Add what the power factor gives or takes of energy and demand.
  */
 static bool
-rating_add_power_factor(RatingWork *work)
+rating_add_power_factor(SmRatingWork *work)
 {
 	const SmRatingCycle *cycle = work->cycle;
 	SmInt128 amount_e11;
@@ -349,7 +171,7 @@ rating_add_power_factor(RatingWork *work)
  * has energy.
  */
 static bool
-rating_add_adders(RatingWork *work)
+rating_add_adders(SmRatingWork *work)
 {
 	SmRated *out = work->out;
 	int n_energy = out->n_lines;
@@ -384,7 +206,7 @@ rating_add_adders(RatingWork *work)
  * Add fees, each for its share of time.
  */
 static bool
-rating_add_fees(RatingWork *work)
+rating_add_fees(SmRatingWork *work)
 {
 	int i;
 
@@ -411,7 +233,7 @@ rating_add_fees(RatingWork *work)
  * Add what is missing to the minimum of the days supplied.
  */
 static bool
-rating_add_minimum(RatingWork *work)
+rating_add_minimum(SmRatingWork *work)
 {
 	const SmRatingCycle *cycle = work->cycle;
 	SmInt128 least_e11;
@@ -430,7 +252,7 @@ rating_add_minimum(RatingWork *work)
  * Add tax where prices do not include it.
  */
 static bool
-rating_add_tax(RatingWork *work)
+rating_add_tax(SmRatingWork *work)
 {
 	const SmTariff *last = work->cycle->last;
 	SmInt128 amount_e11;
@@ -445,7 +267,7 @@ rating_add_tax(RatingWork *work)
  * Take an allowance off, but no more than there is to pay.
  */
 static bool
-rating_take(RatingWork *work, SmComponent component, int64_t energy_wh, SmInt128 amount_e11)
+rating_take(SmRatingWork *work, SmComponent component, int64_t energy_wh, SmInt128 amount_e11)
 {
 	if (amount_e11 > work->out->amount_e11)
 		amount_e11 = work->out->amount_e11;
@@ -456,12 +278,14 @@ rating_take(RatingWork *work, SmComponent component, int64_t energy_wh, SmInt128
  * Take both allowances off: the first energy, then money.
  */
 static bool
-rating_take_allowances(RatingWork *work)
+rating_take_allowances(SmRatingWork *work)
 {
 	const SmRatingCycle *cycle = work->cycle;
 	const SmTariff *last = cycle->last;
 	SmInt128 free_e11;
 
+	if (work->all_free)
+		work->free_e11 = work->energy_e11;
 	if (!rating_share(work->free_e11, cycle->free_share_e8, RATING_E8, &free_e11))
 		return false;
 	if (last != NULL && !last->tax_included &&
@@ -470,6 +294,25 @@ rating_take_allowances(RatingWork *work)
 	return rating_take(work, SM_LINE_FREE_ENERGY, cycle->free_wh - work->free_left_wh, free_e11) &&
 		   rating_take(work, SM_LINE_ALLOWANCE, 0,
 					   (SmInt128) cycle->allowance_e8 * RATING_E8_TO_E11);
+}
+
+/*
+ * Rate a cycle whose energy is rounded, for a caller who does not want the
+ * lines: the rounding needs them.
+ */
+static bool
+rating_cycle_rounded(const SmRatingCycle *cycle, SmRated *out)
+{
+	SmRatedLine lines[RATING_SCRATCH_LINES];
+	bool good;
+
+	out->lines = lines;
+	out->max_lines = RATING_SCRATCH_LINES;
+	good = rating_cycle(cycle, out);
+	out->lines = NULL;
+	out->max_lines = 0;
+	out->n_lines = 0;
+	return good;
 }
 
 /*
@@ -494,19 +337,25 @@ rating_take_allowances(RatingWork *work)
 bool
 rating_cycle(const SmRatingCycle *cycle, SmRated *out)
 {
-	RatingWork work = {.cycle = cycle,
-					   .out = out,
-					   .kwh_digits = (cycle->last == NULL) ? -1 : cycle->last->kwh_digits,
-					   .position_wh = cycle->start_wh,
-					   .free_left_wh = cycle->free_wh};
+	SmRatingWork work = {.cycle = cycle,
+						 .out = out,
+						 .kwh_digits = (cycle->last == NULL) ? -1 : cycle->last->kwh_digits,
+						 .position_wh = cycle->start_wh,
+						 .free_left_wh = cycle->free_wh};
 
+	if (out->lines == NULL && work.kwh_digits >= 0 && work.kwh_digits < SM_RATING_WH_DIGITS)
+		return rating_cycle_rounded(cycle, out);
 	out->n_tiers = 0;
 	memset(out->tier_wh, 0, sizeof(out->tier_wh));
 	out->position_wh = 0;
 	out->power_factor = 0;
 	out->amount_e11 = 0;
 	out->n_lines = 0;
-	return cycle->start_wh >= 0 && rating_add_energy(&work) && rating_add_demand(&work) &&
+	if (cycle->start_wh < 0 || !rating_add_energy(&work))
+		return false;
+	work.energy_e11 = out->amount_e11;
+	work.all_free = work.used_wh > 0 && work.used_wh <= cycle->free_wh;
+	return rating_add(&work.energy_e11, work.adders_e11) && rating_add_demand(&work) &&
 		   rating_add_power_factor(&work) && rating_add_adders(&work) && rating_add_fees(&work) &&
 		   rating_add_minimum(&work) && rating_add_tax(&work) && rating_take_allowances(&work);
 }

@@ -40,7 +40,7 @@ SELECT * FROM submeter.quote(:'shop', '{2026-07-06,2026-07-07}', '{24}', 'Asia/S
 -- A hot day in May is as in July, a hot holiday only at 11 o'clock; as an object and as rows of calendar_day.
 SELECT pg_temp.total(:'shop', '2026-05-06', '2026-05-07', 24, c)
 FROM unnest(ARRAY['{"2026-05-06":{"flags":["hot_day"]}}', '{"2026-05-06":{"type":"holiday","flags":["windy","hot_day"]}}', '{"2026-05-05":{"flags":["hot_day"]}}',
-	'[{"site_id":1,"day":"2026-05-06","day_type":null,"flags":["hot_day"],"closed":false,"name":null}]', '[{"day":"2026-05-06","day_type":"holiday","flags":["hot_day"]}]', '{}']::jsonb[]) AS c;
+	'[{"site_id":1,"day":"2026-05-06","day_type":null,"flags":["hot_day"],"closed":false,"name":null,"assumed":false,"reason":"forecast"}]', '[{"day":"2026-05-06","day_type":"holiday","flags":["hot_day"]}]', '{}']::jsonb[]) AS c;
 -- Half an hour on both sides of an edge: 0.5 x 0.6725 + 0.5 x 1.1433 = 0.9079
 SELECT period, kwh, amount FROM submeter.quote(:'shop', '{2026-05-06 09:30,2026-05-06 10:30}', '{1}', 'Asia/Shanghai');
 -- The same energy in UTC is another part of the day: from 08:00 to 08:30 flat.

@@ -2,8 +2,8 @@
  * test_rating.c
  *		A cycle: tiers, positions, versions, everything charged besides energy. Prints TAP.
  */
-/* links: extension/rating.c extension/rating_number.c extension/calendar.c */
-/* links: extension/rating_tier.c extension/power_factor.c */
+/* links: extension/rating.c extension/rating_energy.c extension/rating_number.c */
+/* links: extension/rating_tier.c extension/calendar.c extension/power_factor.c */
 #include "../../extension/rating.h"
 #include "test_poller_tap.h"
 #include "test_random.h"
@@ -240,6 +240,9 @@ test_periods(void)
 static void
 test_kwh_digits(void)
 {
+	static const SmTariff tou = {.n_tiers = 1, .price_e8 = {{E8, 30000000}}, .digits = 2};
+	SmRatingSpan many[200];
+	int i;
 	SmTariff whole = winter;
 	SmRatingSpan spans[3] = {{.tariff = &whole, .energy_wh = 400},
 							 {.tariff = &whole, .energy_wh = 400},
@@ -255,6 +258,23 @@ test_kwh_digits(void)
 	is(fen_of(&cycle), 118, "1.5 kWh are 2");
 	cycle.start_wh = 199000;
 	is(fen_of(&cycle), 59 + 64, "the tier position counts rounded energy: 1 x 0.589 + 1 x 0.639");
+
+	memset(many, 0, sizeof(many));
+	for (i = 0; i < 200; i++)
+		many[i] = (SmRatingSpan){.tariff = &tou, .period = i % 2, .energy_wh = 403 + i % 2};
+	cycle = (SmRatingCycle){.n_spans = 200, .spans = many, .last = &tou};
+	ok(rating_cycle(&cycle, &rated) && rated.n_lines == 2 && lines[0].energy_wh == 40000 &&
+		   lines[1].energy_wh == 41000,
+	   "40.3 and 40.4 kWh in turns are 80.7, so 81: the larger remainder gets the kWh");
+	is(fen_of(&cycle), 4000 + 1230, "at 1.00 and 0.30");
+	rated.lines = NULL;
+	rated.max_lines = 0;
+	ok(rating_cycle(&cycle, &rated) && rated.tier_wh[0] == 81000 && rated.n_lines == 0 &&
+		   rated.amount_e11 == (SmInt128) 5230 * 1000000000,
+	   "the same without lines");
+	cycle.free_wh = 90000;
+	cycle.free_share_e8 = E8;
+	is(fen_of(&cycle), 0, "an allowance that covers all covers what was rounded up");
 }
 
 /*
