@@ -37,5 +37,10 @@ for name in $(sed -n '/^\*\*Verbs/,/^\*\*Settings/p' README.md | grep -oE '`[a-z
 		missing="$missing $name"
 done
 is "$missing" '' 'every verb of the reference exists'
+missing=
+for name in $(query "SELECT v.verb FROM submeter.verb v WHERE v.verb <> 'poller' ORDER BY 1"); do
+	sed -n '/^\*\*Verbs/,/^\*\*Settings/p' README.md | grep -qE "\`${name}[(\`]" || missing="$missing $name"
+done
+is "$missing" '' 'and every verb is in it'
 is "$(query 'SELECT count(*) FROM submeter.verify_ledger(1)')" 0 'the ledger is verified'
 done_testing
