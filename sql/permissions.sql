@@ -154,11 +154,21 @@ FROM pg_class c, unnest(pg_temp.staff()) who
 WHERE c.relnamespace = 'submeter'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition;
 -- Every table has something to see, in both sites.
 SELECT relation FROM sight WHERE who = 'admin' AND relation NOT IN ('submeter.storage_step') AND pg_temp.look(relation, 'admin') = 'none' ORDER BY 1;
-SELECT c.oid::regclass AS empty_at_the_other_site FROM pg_class c
-WHERE c.relnamespace = 'submeter'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-	AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'site_id')
-	AND (xpath('/row/n/text()', query_to_xml(format('SELECT count(*) AS n FROM %s WHERE site_id = 2', c.oid::regclass), false, true, '')))[1]::text = '0'
-ORDER BY 1;
+CREATE FUNCTION pg_temp.is_empty(relation regclass, site int) RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+DECLARE
+	found boolean;
+BEGIN
+	EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE site_id = %s)', relation, site) INTO found;
+	RETURN NOT found;
+END
+$$;
+WITH r AS MATERIALIZED (
+	SELECT c.oid::regclass AS relation FROM pg_class c
+	WHERE c.relnamespace = 'submeter'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+		AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'site_id'))
+SELECT relation AS empty_at_the_other_site FROM r WHERE pg_temp.is_empty(relation, 2) ORDER BY 1;
 SELECT split_part(relation, '.', 2) AS "table",
 	max(sees) FILTER (WHERE who = 'admin') AS admin, max(sees) FILTER (WHERE who = 'operator') AS operator, max(sees) FILTER (WHERE who = 'cashier') AS cashier,
 	max(sees) FILTER (WHERE who = 'field') AS field, max(sees) FILTER (WHERE who = 'auditor') AS auditor, max(sees) FILTER (WHERE who = 'erp') AS erp,
