@@ -114,6 +114,27 @@ SELECT count(submeter.create_tariff(933, e.code, e.definition, '2026-01-01')) AS
 SELECT submeter.create_tariff(933, 'zhongshan_commercial', e.definition, '2026-01-01') FROM submeter.tariff_example e WHERE e.code = 'zhongshan_commercial';
 INSERT INTO submeter.price_item (site_id, name, valid_from, price) VALUES (933, 'base', '2026-01-01', 0.6725), (933, 'funds', '2026-01-01', 0.0277);
 SELECT submeter.create_tariff(933, 'zhongshan_commercial', e.definition, '2026-01-01') > 0 AS created FROM submeter.tariff_example e WHERE e.code = 'zhongshan_commercial';
+-- A shop on it, three days of 1 kW in June: the 15th declared hot, the 16th as usual, and from the 17th the grid asks for more.
+-- 15: 3 x 1.4291 + 4 x 1.1433 + 8 x 0.2556 + 9 x 0.6725 + 24 x 0.0277 = 16.9578 + 0.6648 = 17.6226
+-- 16:              7 x 1.1433 + 8 x 0.2556 + 9 x 0.6725 + 24 x 0.0277 = 16.1004 + 0.6648 = 16.7652
+-- 17: base 0.70:   7 x 1.19   + 8 x 0.266  + 9 x 0.70   + 24 x 0.0277 = 16.758  + 0.6648 = 17.4228; together 51.8106
+INSERT INTO submeter.price_item (site_id, name, valid_from, price) VALUES (933, 'base', '2026-06-17', 0.70);
+INSERT INTO submeter.calendar_day (site_id, day, flags) VALUES (933, '2026-06-15', '{hot_day}');
+INSERT INTO submeter.tenant (site_id, tenant_id, code, name) VALUES (933, 933, 'shop', 'A shop');
+INSERT INTO submeter.account (site_id, account_id, tenant_id, code) VALUES (933, 933, 933, 'shop');
+INSERT INTO submeter.meter (site_id, meter_id, code, model) VALUES (933, 933, 'm', 'DDS238-2 ZN/SR');
+INSERT INTO submeter.meter_setup (site_id, meter_id, valid_from) VALUES (933, 933, '2026-06-01');
+INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during)
+SELECT 933, 933, 933, t.tariff_id, '[2026-06-15,)' FROM submeter.tariff t WHERE t.site_id = 933 AND t.code = 'zhongshan_commercial';
+SELECT submeter.create_partitions('2026-06-01', '2026-07-01') >= 0 AS partitions;
+SELECT submeter.ingest_json(933, jsonb_agg(jsonb_build_object('meter_id', 933, 'ts', h, 'energy_wh', 1000 * (extract(epoch FROM h - '2026-06-15') / 3600)::int))) AS readings
+FROM generate_series(timestamptz '2026-06-15', '2026-06-18', '1 hour') h;
+SELECT submeter.settle(933, '2026-06-18') > 0 AS settled;
+SELECT c.kwh, c.exact_amount, 51.8106 AS wanted, c.amount FROM submeter.charge_statement c WHERE c.site_id = 933;
+-- Quoted with the prices of a day, as the first two of them: 34.3878.
+SELECT sum(q.amount) AS quoted FROM submeter.tariff_example e
+CROSS JOIN submeter.quote(e.definition, '{2026-06-15,2026-06-17}', '{48}', 'Asia/Shanghai', '{"2026-06-15": {"flags": ["hot_day"]}}',
+	terms => jsonb_build_object('prices', submeter.named_prices(933, '2026-06-15'))) q WHERE e.code = 'zhongshan_commercial';
 
 -- 8. Reference rows belong to the extension, nobody writes them
 SET ROLE submeter_admin;
