@@ -75,8 +75,8 @@ typedef struct SmRefold
 	Datum key[3]; /* site, meter, time */
 	TimestampTz base_ts;
 	TimestampTz valid_to; /* time of the last valid reading so far */
-	TimestampTz to_ts;  /* readings up to here changed */
-	TimestampTz end_ts; /* where the fold stopped */
+	TimestampTz to_ts;    /* readings up to here changed */
+	TimestampTz end_ts;   /* where the fold stopped */
 	bool converged;
 	SmRating rating;
 	SmFold fold;
