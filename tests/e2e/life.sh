@@ -99,6 +99,7 @@ property_read_now()
 		FROM submeter.meter m CROSS JOIN clock_timestamp() t(ts) WHERE m.site_id = $3"
 }
 
+# A cycle that was closed on an estimate is settled beyond the last reading.
 property_is_settled()
 {
 	answers 0 "$1" "$2" "SELECT count(*) FROM submeter.meter m
@@ -106,7 +107,7 @@ property_is_settled()
 		LEFT JOIN submeter.meter_dirty d USING (site_id, meter_id)
 		JOIN submeter.meter_state l USING (site_id, meter_id)
 		WHERE ${3:+m.site_id = $3 AND} l.valid_ts IS NOT NULL
-			AND (s.settled_to IS DISTINCT FROM l.valid_ts OR d.seq > coalesce(s.seq, 0))"
+			AND (s.settled_to IS NULL OR s.settled_to < l.valid_ts OR d.seq > coalesce(s.seq, 0))"
 }
 
 property_money()
