@@ -403,6 +403,7 @@ COMMENT ON FUNCTION submeter.post_differences(int, timestamptz, bigint[], timest
 CREATE FUNCTION submeter.post_charges(site_id int, as_of timestamptz DEFAULT now()) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 BEGIN
 	PERFORM submeter.authorize('post_charges', post_charges.site_id);

@@ -343,16 +343,16 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	closing record;
+	whole record := submeter.cycle_at(close_accounts.site_id, close_accounts.cycle_start);
 BEGIN
 	-- Where nothing was used there is a charge of nothing, so that what comes later finds it closed.
 	INSERT INTO submeter.charge (site_id, account_id, tariff_id, cycle_start, cycle_end, settled_to, span_from, span_wh, tier_wh, energy_wh, amount, rounded)
-	SELECT DISTINCT s.site_id, s.account_id, s.tariff_id, x.cycle_start, x.cycle_end, x.cycle_start, '{}'::timestamptz[], '{}'::bigint[], '{}'::bigint[], 0, 0, 0
+	SELECT DISTINCT s.site_id, s.account_id, s.tariff_id, whole.cycle_start, whole.cycle_end, whole.cycle_start, '{}'::timestamptz[], '{}'::bigint[], '{}'::bigint[], 0, 0, 0
 	FROM submeter.supply s
-	CROSS JOIN LATERAL submeter.cycle_at(s.site_id, close_accounts.cycle_start) x
 	WHERE s.site_id = close_accounts.site_id AND s.account_id = ANY (close_accounts.account_ids)
 		AND s.during && tstzrange(close_accounts.cycle_start, close_accounts.cycle_end)
 		AND NOT EXISTS (SELECT FROM submeter.charge c WHERE c.site_id = s.site_id AND c.account_id = s.account_id AND c.tariff_id = s.tariff_id
-			AND c.cycle_start = x.cycle_start);
+			AND c.cycle_start = close_accounts.cycle_start);
 	WITH made AS (
 		UPDATE submeter.charge c SET final = true
 		WHERE c.site_id = close_accounts.site_id AND c.account_id = ANY (close_accounts.account_ids) AND c.cycle_start = close_accounts.cycle_start
@@ -372,6 +372,7 @@ COMMENT ON FUNCTION submeter.close_accounts(int, bigint[], timestamptz, timestam
 CREATE FUNCTION submeter.close_due(site_id int, upto timestamptz, as_of timestamptz) RETURNS int
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
 	delay interval := (SELECT s.close_delay FROM submeter.site s WHERE s.site_id = close_due.site_id);
@@ -467,6 +468,7 @@ COMMENT ON FUNCTION submeter.close_duty(int, timestamptz) IS 'Closes the cycles 
 CREATE FUNCTION submeter.close_account_cycles(site_id int, account_id bigint, upto timestamptz) RETURNS int
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
 	cycle record;

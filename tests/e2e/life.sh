@@ -53,7 +53,8 @@ property_create()
 	local server=$1 db=$2 site=$3 tenants=$4
 	server_psql "$server" "$db" -o /dev/null -v site="$site" -v tenants="$tenants" <<'SQL'
 BEGIN;
-INSERT INTO submeter.site (site_id, code, name) VALUES (:site, 'S' || :site, 'a property');
+-- The readings are of February: workers would close the months since then on estimates.
+INSERT INTO submeter.site (site_id, code, name, close_cycles) VALUES (:site, 'S' || :site, 'a property', false);
 UPDATE submeter.credit_policy SET no_trip_windows = '[]', low_balances = '{}' WHERE site_id = :site;
 SELECT submeter.create_partitions('2026-01-30', '2026-04-01');
 SELECT submeter.create_tariff(:site, 'shop', '{"tiers":{"cycle":"month","mode":"graduated","bounds":[{"upto_kwh":[30,60]}]},
