@@ -19,9 +19,9 @@ static const char find_setups[] =
 	"SELECT k.ord::int4, e.valid_from, (e.multiplier * 10000)::int8, coalesce(e.register_modulus_wh, 0),"
 	" (extract(epoch FROM e.gap_after) * 1000000)::int8, e.gap_shape = 'week'"
 	" FROM unnest($2) WITH ORDINALITY AS k(meter_id, ord)"
-	" JOIN (SELECT DISTINCT ON (e.meter_id, e.valid_from) e.* FROM submeter.meter_setup e"
-	"  WHERE e.site_id = $1 AND e.entered_at <= $3"
-	"  ORDER BY e.meter_id, e.valid_from, e.entered_at DESC) e ON e.meter_id = k.meter_id"
+	" CROSS JOIN LATERAL (SELECT DISTINCT ON (e.valid_from) e.valid_from, e.multiplier, e.register_modulus_wh, e.gap_after, e.gap_shape"
+	"  FROM submeter.meter_setup e WHERE e.site_id = $1 AND e.meter_id = k.meter_id AND e.entered_at <= $3"
+	"  ORDER BY e.valid_from, e.entered_at DESC) e"
 	" ORDER BY k.ord, e.valid_from";
 
 static const char find_overrides[] =

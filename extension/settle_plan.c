@@ -67,14 +67,20 @@ static const char find_dry_meters[] =
 	" LEFT JOIN submeter.meter_settled t ON t.site_id = s.site_id AND t.meter_id = s.meter_id"
 	" WHERE s.site_id = $1 AND ($2 = 0 OR s.account_id = $2) ORDER BY s.meter_id";
 
-static const char find_range_meters[] =
-	"SELECT DISTINCT s.meter_id, t.settled_to FROM submeter.supply s"
-	" JOIN submeter.meter_settled t ON t.site_id = s.site_id AND t.meter_id = s.meter_id AND t.settled_to > $2"
-	" WHERE s.site_id = $1 AND s.during && tstzrange($2, $3) AND ($4 = 0 OR s.account_id = $4) ORDER BY s.meter_id";
+/* Everybody who was supplied in a range, or one account: asked apart, for the plans are worlds apart. */
+#define SM_RANGE_METERS                                                                                         \
+	"SELECT DISTINCT s.meter_id, t.settled_to FROM submeter.supply s"                                           \
+	" JOIN submeter.meter_settled t ON t.site_id = s.site_id AND t.meter_id = s.meter_id AND t.settled_to > $2" \
+	" WHERE s.site_id = $1 AND s.during && tstzrange($2, $3)"
+#define SM_RANGE_PAIRS                                                 \
+	"SELECT DISTINCT s.account_id, s.tariff_id FROM submeter.supply s" \
+	" WHERE s.site_id = $1 AND s.during && tstzrange($2, $3)"
 
-static const char find_range_pairs[] =
-	"SELECT DISTINCT s.account_id, s.tariff_id FROM submeter.supply s"
-	" WHERE s.site_id = $1 AND s.during && tstzrange($2, $3) AND ($4 = 0 OR s.account_id = $4) ORDER BY 1, 2";
+static const char find_range_meters[] = SM_RANGE_METERS " ORDER BY s.meter_id";
+static const char find_range_pairs[] = SM_RANGE_PAIRS " ORDER BY 1, 2";
+static const char find_account_meters[] =
+	SM_RANGE_METERS " AND s.account_id = $4 ORDER BY s.meter_id";
+static const char find_account_pairs[] = SM_RANGE_PAIRS " AND s.account_id = $4 ORDER BY 1, 2";
 
 static const char find_read_from[] =
 	"SELECT k.ord::int4, submeter.valid_before($1, k.meter_id, k.from_ts + interval '1 microsecond')"
@@ -539,16 +545,18 @@ settle_plan_dry(SmSettle *settle, int64 account_id)
 void
 settle_plan_range(SmSettle *settle)
 {
-	static SPIPlanPtr meter_plan = NULL;
-	static SPIPlanPtr pair_plan = NULL;
+	static SPIPlanPtr meter_plans[2] = {NULL, NULL};
+	static SPIPlanPtr pair_plans[2] = {NULL, NULL};
 	static const Oid types[4] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID};
 	Datum args[4] = {Int32GetDatum(settle->site_id), TimestampTzGetDatum(settle->clip_from),
 					 TimestampTzGetDatum(settle->clip_to), Int64GetDatum(settle->only_account)};
+	int one = settle->only_account != 0;
 
 	site_find(settle);
 	if (settle->accrued_to != SM_NO_DAY)
 		settle->accrued_to = Min(settle->accrued_to, settle_day_of(settle, settle->clip_to - 1));
-	db_execute(&meter_plan, find_range_meters, 4, types, args, NULL, SPI_OK_SELECT);
+	db_execute(&meter_plans[one], one ? find_account_meters : find_range_meters, 3 + one, types,
+			   args, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		SmMeter *meter = meter_add(settle, db_cell_int64(i, 1));
@@ -557,7 +565,8 @@ settle_plan_range(SmSettle *settle)
 		meter->horizon = db_cell_time(i, 2, DT_NOBEGIN);
 	}
 	supplies_find(settle);
-	db_execute(&pair_plan, find_range_pairs, 4, types, args, NULL, SPI_OK_SELECT);
+	db_execute(&pair_plans[one], one ? find_account_pairs : find_range_pairs, 3 + one, types, args,
+			   NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 		pair_add(settle, db_cell_int64(i, 1), db_cell_int64(i, 2));
 	for (int i = 0; i < settle->n_pairs; i++)
