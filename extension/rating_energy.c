@@ -136,6 +136,38 @@ rating_add_span(SmRatingWork *work, const SmRatingSpan *span)
 }
 
 /*
+ * What rounding the energy of a line down to a unit leaves.
+ */
+static int64_t
+rating_rest(const SmRatedLine *line, int64_t unit)
+{
+	return (line->energy_wh % unit + unit) % unit;
+}
+
+/*
+ * Of the lines with just that remainder the one of the lowest tier and period,
+ * so that it does not matter which of them had energy first; NULL when there
+ * is none.
+ */
+static SmRatedLine *
+rating_first_line(const SmRated *out, int64_t unit, int64_t rest_wh)
+{
+	SmRatedLine *first = NULL;
+	int i;
+
+	for (i = 0; i < out->n_lines; i++)
+	{
+		SmRatedLine *line = &out->lines[i];
+
+		if (rating_rest(line, unit) == rest_wh &&
+			(first == NULL || line->tier < first->tier ||
+			 (line->tier == first->tier && line->period < first->period)))
+			first = line;
+	}
+	return first;
+}
+
+/*
  * From which remainder on lines get one of the missing units, and how many
  * lines with just that remainder do, by counting lines per remainder.
  */
@@ -147,7 +179,7 @@ rating_line_threshold(const SmRated *out, int64_t unit, int64_t missing, int64_t
 	int i;
 
 	for (i = 0; i < out->n_lines; i++)
-		count[((out->lines[i].energy_wh % unit) + unit) % unit]++;
+		count[rating_rest(&out->lines[i], unit)]++;
 	*equals = 0;
 	while (missing > 0 && least > 0)
 	{
@@ -197,13 +229,20 @@ rating_round_lines(SmRatingWork *work)
 	for (i = 0; i < out->n_lines; i++)
 		missing -= out->lines[i].energy_wh / unit - (out->lines[i].energy_wh % unit < 0);
 	least = rating_line_threshold(out, unit, missing, &equals);
+	for (; equals > 0; equals--)
+	{
+		SmRatedLine *line = rating_first_line(out, unit, least);
+
+		if (line != NULL && !rating_set_energy(work, line, line->energy_wh - least + unit))
+			return false;
+	}
 	for (i = 0; i < out->n_lines; i++)
 	{
-		int64_t energy_wh = out->lines[i].energy_wh;
-		int64_t rest_wh = ((energy_wh % unit) + unit) % unit;
-		bool up = rest_wh > least || (rest_wh == least && equals-- > 0);
+		SmRatedLine *line = &out->lines[i];
+		int64_t rest_wh = rating_rest(line, unit);
 
-		if (!rating_set_energy(work, &out->lines[i], energy_wh - rest_wh + (up ? unit : 0)))
+		if (!rating_set_energy(work, line,
+							   line->energy_wh - rest_wh + (rest_wh > least ? unit : 0)))
 			return false;
 	}
 	return true;
