@@ -255,22 +255,13 @@ energy_add_tier_adders(SmTariffBuild *build)
 
 /*
  * Whether it makes a difference in which order energy falls into periods: each
- * slice has a tier of its own, and some tier costs more in one period than in
- * another.
+ * slice has a tier of its own.  Where no price depends on the period the money
+ * is the same anyhow, but the lines of a bill say both.
  */
 static bool
 energy_is_ordered(const SmTariff *tariff)
 {
-	int i;
-	int j;
-
-	if (tariff->n_tiers == 1 || tariff->volume)
-		return false;
-	for (i = 0; i < tariff->n_tiers; i++)
-		for (j = 1; j < energy_periods(tariff); j++)
-			if (tariff->price_e8[i][j] != tariff->price_e8[i][0])
-				return true;
-	return false;
+	return tariff->n_tiers > 1 && !tariff->volume && tariff->schedule.n_periods > 1;
 }
 
 /*
