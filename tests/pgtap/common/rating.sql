@@ -241,43 +241,58 @@ $$;
 -- 5. What it comes to.
 -- Parts of slices in one tier.
 CREATE TEMP TABLE ref_part (id int, a timestamptz, day date, cycle_from date, version timestamptz, period text, tier int, wh numeric, price numeric);
+-- Energy of each line, as it is charged.
+CREATE TEMP TABLE ref_energy (id int, cycle_from date, version timestamptz, tier int, period text, wh numeric, price numeric);
 CREATE TEMP TABLE ref_line (id int, cycle_from date, place int, component text, tier int, period text, version timestamptz, wh numeric, price numeric, amount numeric);
 CREATE TEMP TABLE ref_charge (id int, cycle_from date, cycle_to date, version timestamptz, energy_wh numeric, unpriced_wh numeric, gap_wh numeric, active_wh numeric, varh numeric, tier_wh bigint[],
 	demand_w numeric, days int, final boolean, factor numeric, amount numeric, rounded numeric, PRIMARY KEY (id, cycle_from));
 
--- Energy in time order, rounded as the version at the end of its cycle says, filled into the tiers.
+-- Energy in time order filled into the tiers.
 CREATE FUNCTION pg_temp.fill_tiers() RETURNS void
 LANGUAGE plpgsql
 AS $$
 BEGIN
-	DROP TABLE IF EXISTS ref_energy;
-	CREATE TEMP TABLE ref_energy AS
+	DROP TABLE IF EXISTS ref_used, ref_run, ref_carry;
+	CREATE TEMP TABLE ref_used AS
 	SELECT e.*, v.definition #>> '{tiers,mode}' = 'volume' AS volume, t.band, t.tier_from
-	FROM (SELECT s.*, coalesce(CASE WHEN k.digits IS NULL THEN s.wh
-			ELSE (round(sum(s.wh) OVER w / 1000, k.digits) - round((sum(s.wh) OVER w - s.wh) / 1000, k.digits)) * 1000 END, 0) AS rated_wh
-		FROM ref_slice s
-		JOIN ref_charge c USING (id, cycle_from)
-		JOIN LATERAL (SELECT (v.definition #>> '{rounding,kwh_digits}')::int AS digits FROM ref_version v WHERE v.id = s.id AND v.from_ts = c.version) k ON true
-		WHERE s.version IS NOT NULL
-		WINDOW w AS (PARTITION BY s.id, s.cycle_from ORDER BY s.a)) e
+	FROM ref_slice e
 	JOIN ref_version v ON v.id = e.id AND v.from_ts = e.version
 	JOIN ref_tier_day t ON t.id = e.id AND t.version = e.version AND t.day = e.day AND t.household IS NOT DISTINCT FROM e.household
-	WHERE e.rated_wh > 0;
+	WHERE e.wh > 0;
+	-- A tier cycle begins when one of its boundaries lies between two energies.
+	CREATE TEMP TABLE ref_run AS
+	SELECT x.*, count(*) FILTER (WHERE x.anew) OVER (PARTITION BY x.id ORDER BY x.a) AS run
+	FROM (SELECT y.*, y.tier_from > lag(y.day) OVER (PARTITION BY y.id ORDER BY y.a) AS anew FROM ref_used y) x;
+	-- What a billing cycle begins with: the energy of the earlier ones of its tier cycle, as it was charged.
+	CREATE TEMP TABLE ref_carry AS
+	SELECT r.id, run, cycle_from, CASE WHEN run = 0 THEN start_wh ELSE 0 END + coalesce(sum(CASE WHEN unit IS NULL THEN r.wh ELSE (pg_temp.half_up(r.of / unit) - pg_temp.half_up((r.of - r.wh) / unit)) * unit END)
+		OVER (PARTITION BY r.id, run ORDER BY cycle_from ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS wh
+	FROM (SELECT r.id, r.run, r.cycle_from, sum(r.wh) AS wh, sum(sum(r.wh)) OVER (PARTITION BY r.id, r.cycle_from) AS of FROM ref_run r GROUP BY 1, 2, 3) r
+	JOIN ref_case USING (id) JOIN ref_charge c USING (id, cycle_from) JOIN ref_version v ON v.id = r.id AND v.from_ts = c.version
+	CROSS JOIN LATERAL (SELECT 10.0 ^ (3 - (v.definition #>> '{rounding,kwh_digits}')::int) AS unit) u;
 	TRUNCATE ref_part;
 	INSERT INTO ref_part
 	SELECT f.id, f.a, f.day, f.cycle_from, f.version, f.period, b.tier,
-		CASE WHEN f.volume THEN f.rated_wh ELSE least(f.before + f.rated_wh, b.upto) - greatest(f.before, b.above) END, p.price
-	FROM (SELECT r.*, sum(r.rated_wh) OVER (PARTITION BY r.id, r.run ORDER BY r.a) - r.rated_wh + CASE WHEN r.run = 0 THEN c.start_wh ELSE 0 END AS before,
+		CASE WHEN f.volume THEN f.wh ELSE least(f.before + f.wh, b.upto) - greatest(f.before, b.above) END, p.price
+	FROM (SELECT r.*, k.wh + sum(r.wh) OVER (PARTITION BY r.id, r.run, r.cycle_from ORDER BY r.a) - r.wh AS before,
 			-- where this stretch of the tier cycle inside the billing cycle ends
-			max(r.upto) OVER (PARTITION BY r.id, r.run, r.cycle_from) + CASE WHEN r.run = 0 THEN c.start_wh ELSE 0 END AS reached
-		FROM (SELECT e.*, sum(e.rated_wh) OVER (PARTITION BY e.id, e.run ORDER BY e.a) AS upto
-			FROM (SELECT x.*, count(*) FILTER (WHERE x.anew) OVER (PARTITION BY x.id ORDER BY x.a) AS run
-				-- a tier cycle begins when one of its boundaries lies between two energies
-				FROM (SELECT y.*, y.tier_from > lag(y.day) OVER (PARTITION BY y.id ORDER BY y.a) AS anew FROM ref_energy y) x) e) r
-		JOIN ref_case c USING (id)) f
+			k.wh + sum(r.wh) OVER (PARTITION BY r.id, r.run, r.cycle_from) AS reached
+		FROM ref_run r JOIN ref_carry k USING (id, run, cycle_from)) f
 	JOIN ref_band b ON b.id = f.id AND b.version = f.version AND b.band = f.band
-		AND CASE WHEN f.volume THEN f.reached > b.above AND f.reached <= b.upto ELSE f.before < b.upto AND f.before + f.rated_wh > b.above END
+		AND CASE WHEN f.volume THEN f.reached > b.above AND f.reached <= b.upto ELSE f.before < b.upto AND f.before + f.wh > b.above END
 	JOIN ref_price p ON p.id = f.id AND p.version = f.version AND p.tier = b.tier AND p.period IS NOT DISTINCT FROM f.period;
+	-- Energy of the lines: where the version at the cycle's end wants so many digits, the total is rounded once and shared
+	-- by largest remainder, of equals to the lowest tier and period.
+	TRUNCATE ref_energy;
+	INSERT INTO ref_energy
+	SELECT id, cycle_from, version, tier, period, CASE WHEN unit IS NULL THEN wh
+		ELSE (whole + (row_number() OVER (PARTITION BY id, cycle_from ORDER BY wh / unit - whole DESC, version, tier, place) <= total - sum(whole) OVER c)::int) * unit END, price
+	FROM (SELECT e.*, floor(wh / unit) AS whole, pg_temp.half_up(sum(wh) OVER (PARTITION BY id, cycle_from) / unit) AS total
+		FROM (SELECT p.id, p.cycle_from, p.version, p.tier, p.period, p.price, sum(p.wh) AS wh, 10.0 ^ (3 - (v.definition #>> '{rounding,kwh_digits}')::int) AS unit,
+				(SELECT place FROM ref_version o, jsonb_array_elements(o.definition -> 'periods') WITH ORDINALITY x(period, place) WHERE o.id = p.id AND o.from_ts = p.version AND x.period ->> 'name' = p.period) AS place
+			FROM ref_part p JOIN ref_charge c USING (id, cycle_from) JOIN ref_version v ON v.id = p.id AND v.from_ts = c.version
+			GROUP BY p.id, p.cycle_from, p.version, p.tier, p.period, p.price, v.definition) e) e
+	WINDOW c AS (PARTITION BY id, cycle_from);
 	ANALYZE ref_part;
 END
 $$;
@@ -352,13 +367,13 @@ BEGIN
 	ANALYZE ref_charge;
 	PERFORM pg_temp.fill_tiers();
 	UPDATE ref_charge c SET tier_wh = t.tier_wh
-	FROM (WITH used AS MATERIALIZED (SELECT id, cycle_from, tier, sum(wh)::bigint AS wh FROM ref_part GROUP BY 1, 2, 3)
+	FROM (WITH used AS MATERIALIZED (SELECT id, cycle_from, tier, sum(wh)::bigint AS wh FROM ref_energy GROUP BY 1, 2, 3)
 		SELECT m.id, m.cycle_from, array_agg(coalesce(u.wh, 0) ORDER BY t) AS tier_wh
 		FROM (SELECT id, cycle_from, max(tier) AS tiers FROM used GROUP BY 1, 2) m CROSS JOIN LATERAL generate_series(1, m.tiers) t
 		LEFT JOIN used u ON u.id = m.id AND u.cycle_from = m.cycle_from AND u.tier = t GROUP BY 1, 2) t WHERE t.id = c.id AND t.cycle_from = c.cycle_from;
 
 	-- energy with tier adders
-	INSERT INTO ref_line SELECT id, cycle_from, 1, 'energy', tier, period, version, sum(wh), price, sum(wh) * price / 1000 FROM ref_part GROUP BY id, cycle_from, tier, period, version, price;
+	INSERT INTO ref_line SELECT id, cycle_from, 1, 'energy', tier, period, version, wh, price, wh * price / 1000 FROM ref_energy WHERE wh > 0;
 	-- demand: the maximum x elapsed share of the cycle
 	UPDATE ref_charge c SET demand_w = d.w FROM pg_temp.demand() d WHERE d.id = c.id AND d.cycle_from = c.cycle_from;
 	INSERT INTO ref_line
@@ -374,7 +389,7 @@ BEGIN
 	-- adders on each kWh, whatever its period
 	INSERT INTO ref_line
 	SELECT e.id, e.cycle_from, 4, 'adder:' || (a ->> 'name'), NULL, NULL, e.version, e.wh, pg_temp.price(a -> 'price'), e.wh * pg_temp.price(a -> 'price') / 1000
-	FROM (SELECT id, cycle_from, version, sum(rated_wh) AS wh FROM ref_energy GROUP BY 1, 2, 3) e
+	FROM (SELECT id, cycle_from, version, sum(wh) AS wh FROM ref_energy GROUP BY 1, 2, 3 HAVING sum(wh) > 0) e
 	JOIN ref_version v ON v.id = e.id AND v.from_ts = e.version, jsonb_array_elements(v.definition -> 'adders') a;
 	INSERT INTO ref_line SELECT f.id, f.cycle_from, 5, f.component, NULL, NULL, f.version, NULL, f.price, f.amount FROM pg_temp.fees() f;
 	-- minimum, when the cycle is closed, for the days supplied
