@@ -196,6 +196,7 @@ CREATE TABLE submeter.charge (
 -- Not on the amounts themselves: settle and posting change those all the time, and a row whose index does not change is cheap to change.
 CREATE INDEX charge_due ON submeter.charge (site_id, account_id) WHERE billed IS NULL OR reopened;
 CREATE INDEX charge_open ON submeter.charge (site_id, cycle_end) WHERE billed IS NULL;
+CREATE INDEX charge_unpriced ON submeter.charge (site_id) WHERE unpriced_wh <> 0;
 SELECT submeter.describe('charge', 'What an account owes on one tariff for a cycle so far (应收): exact, always re-rated; posted is what the ledger has of it.', '{
 	"cycle_start":"start of the billing cycle","cycle_end":"its end","settled_to":"time of the last reading in it","accrued_to":"last local day whose fees and share of demand are in it",
 	"span_from":"starts of the spans of time in which price and tier cycle are the same","span_period":"TOU period of each span, from 0, as the version in force numbers them","span_wh":"energy of each",
