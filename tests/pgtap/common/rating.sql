@@ -412,14 +412,15 @@ CREATE FUNCTION pg_temp.allow() RETURNS void
 LANGUAGE sql
 AS $$
 	INSERT INTO ref_line
-	SELECT p.id, p.cycle_from, 8, 'allowance:' || p.name, NULL, NULL, NULL, sum(p.free), NULL, -pg_temp.share(sum(p.free * p.price / 1000), p.share * (1 + max(t.rate)))
-	FROM (SELECT p.id, p.cycle_from, a.name, a.share, p.price + coalesce((SELECT sum(pg_temp.price(x -> 'price')) FROM jsonb_array_elements(v.definition -> 'adders') x), 0) AS price,
-			least(p.wh, greatest(a.kwh * 1000 - (sum(p.wh) OVER (PARTITION BY p.id, p.cycle_from, a.name ORDER BY p.a, p.tier) - p.wh), 0)) AS free
-		FROM ref_part p JOIN ref_case c USING (id) JOIN ref_version v ON v.id = p.id AND v.from_ts = p.version JOIN ref_allowance a ON a.id = p.id AND a.kwh IS NOT NULL
-			AND a.from_ts < pg_temp.instant(pg_temp.cycle_to(p.cycle_from), c.zone) AND a.to_ts > pg_temp.instant(p.cycle_from, c.zone)) p
-	JOIN ref_charge h ON h.id = p.id AND h.cycle_from = p.cycle_from JOIN ref_version v ON v.id = h.id AND v.from_ts = h.version
-	CROSS JOIN LATERAL (SELECT CASE WHEN coalesce((v.definition ->> 'tax_included')::boolean, false) THEN 0 ELSE coalesce((v.definition ->> 'tax_rate')::numeric, 0) END AS rate) t
-	WHERE p.free > 0 GROUP BY p.id, p.cycle_from, p.name, p.share;
+	SELECT n.id, n.cycle_from, 8, 'allowance:' || n.name, NULL, NULL, NULL, n.free, NULL, -(n.net + pg_temp.share(n.net, t.rate))
+	FROM (SELECT p.id, p.cycle_from, p.name, sum(p.free) AS free, pg_temp.share(sum(p.free * p.price / 1000), p.share) AS net
+		FROM (SELECT p.id, p.cycle_from, a.name, a.share, p.price + coalesce((SELECT sum(pg_temp.price(x -> 'price')) FROM jsonb_array_elements(v.definition -> 'adders') x), 0) AS price,
+				least(p.wh, greatest(a.kwh * 1000 - (sum(p.wh) OVER (PARTITION BY p.id, p.cycle_from, a.name ORDER BY p.a, p.tier) - p.wh), 0)) AS free
+			FROM ref_part p JOIN ref_case c USING (id) JOIN ref_version v ON v.id = p.id AND v.from_ts = p.version JOIN ref_allowance a ON a.id = p.id AND a.kwh IS NOT NULL
+				AND a.from_ts < pg_temp.instant(pg_temp.cycle_to(p.cycle_from), c.zone) AND a.to_ts > pg_temp.instant(p.cycle_from, c.zone)) p
+		WHERE p.free > 0 GROUP BY p.id, p.cycle_from, p.name, p.share) n
+	JOIN ref_charge h USING (id, cycle_from) JOIN ref_version v ON v.id = h.id AND v.from_ts = h.version
+	CROSS JOIN LATERAL (SELECT CASE WHEN coalesce((v.definition ->> 'tax_included')::boolean, false) THEN 0 ELSE coalesce((v.definition ->> 'tax_rate')::numeric, 0) END AS rate) t;
 	INSERT INTO ref_line
 	SELECT b.id, b.cycle_from, 9, 'allowance:' || a.name, NULL, NULL, NULL, NULL, NULL, -least(a.amount, b.amount)
 	FROM pg_temp.so_far() b JOIN ref_case c USING (id) JOIN ref_allowance a ON a.id = b.id AND a.amount IS NOT NULL
