@@ -22,7 +22,7 @@ $$;
 INSERT INTO submeter.site (site_id, code, name, locale) VALUES (1, 'mall', 'A mall', 'en'), (2, 'other', 'Another mall', 'en');
 SELECT submeter.create_partitions('2024-12-01', '2025-06-01') > 0 AS partitions;
 UPDATE submeter.credit_policy SET mode = 'automatic', low_balances = '{}', no_trip_windows = '[]';
-INSERT INTO submeter.tenant (site_id, tenant_id, code, name) VALUES (1, 1, 'bakery', 'The bakery'), (1, 2, 'chen', 'Family Chen'), (1, 3, 'li', 'Family Li'), (1, 4, 'stall', 'A stall'), (2, 20, 'far', 'Far away');
+INSERT INTO submeter.tenant (site_id, tenant_id, code, name) VALUES (1, 1, 'bakery', 'The bakery'), (1, 2, 'flat1', 'Family of flat 1'), (1, 3, 'flat2', 'Family of flat 2'), (1, 4, 'stall', 'A stall'), (2, 20, 'far', 'Far away');
 INSERT INTO submeter.gateway (site_id, gateway_id, code, address) VALUES (1, 1, 'g', '127.0.0.1:1'), (2, 2, 'g', '127.0.0.1:1');
 INSERT INTO submeter.meter (site_id, meter_id, code, model, gateway_id, bus_address) SELECT 1, n, 'm' || n, 'DDS238-2 ZN/SR', 1, n FROM generate_series(1, 9) n;
 INSERT INTO submeter.meter (site_id, meter_id, code, model, gateway_id, bus_address) VALUES (2, 20, 'm1', 'DDS238-2 ZN/SR', 2, 1);
@@ -174,8 +174,8 @@ SELECT submeter.transfer_balance(1, :bakery, :later, 50, 't1') = :moved AS same;
 SELECT leg, account_id = :bakery AS out, method, amount FROM submeter.transfer WHERE transfer_id = :moved ORDER BY leg;
 SELECT submeter.refundable(1, :later) AS refundable_there, submeter.refundable(1, :bakery) AS left_here;
 SELECT * FROM pg_temp.purse;
-SELECT submeter.move_in(1, 2, '{5}', :flat, pg_temp.ts('2025-01-05 00:00'), '{5000}', as_of => pg_temp.ts('2025-01-05 00:00')) AS chen \gset
-SELECT pg_temp.refusal(replace(replace(replace(s, '@B', :'bakery'), '@L', :'later'), '@C', :'chen')) FROM unnest(ARRAY[
+SELECT submeter.move_in(1, 2, '{5}', :flat, pg_temp.ts('2025-01-05 00:00'), '{5000}', as_of => pg_temp.ts('2025-01-05 00:00')) AS flat1 \gset
+SELECT pg_temp.refusal(replace(replace(replace(s, '@B', :'bakery'), '@L', :'later'), '@C', :'flat1')) FROM unnest(ARRAY[
 	$$SELECT submeter.transfer_balance(1, @B, @L, 5000, 't2')$$, $$SELECT submeter.transfer_balance(1, @B, @C, 5, 't2')$$, $$SELECT submeter.transfer_balance(1, @B, @B, 5, 't2')$$,
 	$$SELECT submeter.transfer_balance(1, @B, 99, 5, 't2')$$, $$SELECT submeter.transfer_balance(1, NULL, @B, 5, 't2')$$, $$SELECT submeter.transfer_balance(1, @B, @L, 0, 't2')$$,
 	$$SELECT submeter.transfer_balance(1, @L, @B, 50, 't1')$$, $$SELECT submeter.transfer_balance(1, @B, @C, 50, 't1')$$, $$SELECT submeter.transfer_balance(1, @B, @L, 51, 't1')$$]) s;
@@ -221,13 +221,13 @@ SELECT pg_temp.refusal(replace(s, '@B', :'bakery')) FROM unnest(ARRAY[
 	format($$SELECT submeter.transfer_balance(1, %s, @B, 1, 'c8')$$, :later), $$SELECT submeter.move_in(1, 1, '{9}', 1, '2025-01-10', account_id => @B)$$]) s;
 
 -- Given back without a register, debt left behind, and the next tenant at the same instant.
-SELECT submeter.recharge(1, :chen, 10, 'cash', 'ch1') > 0 AS paid, submeter.take_deposit(1, :chen, 15, 'cash', 'ch2') > 0 AS deposited;
-SELECT submeter.take_emergency_credit(1, :chen, 'ch3') > 0 AS emergency FROM (SELECT pg_temp.read(5, '2025-01-10 00:00', 15), submeter.settle(1, pg_temp.ts('2025-01-10'))) x;
+SELECT submeter.recharge(1, :flat1, 10, 'cash', 'ch1') > 0 AS paid, submeter.take_deposit(1, :flat1, 15, 'cash', 'ch2') > 0 AS deposited;
+SELECT submeter.take_emergency_credit(1, :flat1, 'ch3') > 0 AS emergency FROM (SELECT pg_temp.read(5, '2025-01-10 00:00', 15), submeter.settle(1, pg_temp.ts('2025-01-10'))) x;
 INSERT INTO submeter.open_cause (site_id, meter_id, cause, reason) VALUES (1, 5, 'arrears', 'as if cut');
-SELECT submeter.move_out(1, :chen, pg_temp.ts('2025-01-12 00:00'), NULL, 'cash', as_of => pg_temp.ts('2025-01-12 00:01')) AS chens \gset
-SELECT state, waiting_since FROM submeter.move_out WHERE move_out_id = :chens;
-SELECT pg_temp.refusal(format('SELECT submeter.move_out(1, %s, ''2025-01-13'', as_of => ''2025-01-14'')', :chen)) AS at_another_time;
-SELECT submeter.move_in(1, 3, '{5}', :tiers, pg_temp.ts('2025-01-12 00:00'), as_of => pg_temp.ts('2025-01-12 00:02')) AS li \gset
+SELECT submeter.move_out(1, :flat1, pg_temp.ts('2025-01-12 00:00'), NULL, 'cash', as_of => pg_temp.ts('2025-01-12 00:01')) AS flat1s \gset
+SELECT state, waiting_since FROM submeter.move_out WHERE move_out_id = :flat1s;
+SELECT pg_temp.refusal(format('SELECT submeter.move_out(1, %s, ''2025-01-13'', as_of => ''2025-01-14'')', :flat1)) AS at_another_time;
+SELECT submeter.move_in(1, 3, '{5}', :tiers, pg_temp.ts('2025-01-12 00:00'), as_of => pg_temp.ts('2025-01-12 00:02')) AS flat2 \gset
 SELECT meter_id, cause FROM submeter.open_cause WHERE meter_id = 5;
 -- One reading a day later settles both, each for their time: 25 kWh of Chen until the 12th, half of the rest.
 SELECT pg_temp.read(5, '2025-01-14 00:00', 55), submeter.run_moves(1, pg_temp.ts('2025-01-14 00:01')) AS done, submeter.settle(1, pg_temp.ts('2025-01-14 00:01'));
@@ -235,7 +235,7 @@ SELECT * FROM pg_temp.purse;
 SELECT kind, debit, credit, amount, method, note FROM pg_temp.book WHERE nth > (SELECT max(nth) FROM pg_temp.book WHERE key = 'chN') AND (debit || credit) ~ ':3';
 SELECT a.code, p.kind, p.amount, p.source, p.state FROM submeter.proposal p JOIN submeter.account a USING (site_id, account_id) ORDER BY proposal_id;
 -- The debt is the person's: paid at the desk, and the proposal is done with it.
-SELECT submeter.pay_debt(1, :chen, (SELECT b.debt FROM submeter.account_balance b WHERE b.account_id = :chen), 'ch4', 'cash') > 0 AS paid;
+SELECT submeter.pay_debt(1, :flat1, (SELECT b.debt FROM submeter.account_balance b WHERE b.account_id = :flat1), 'ch4', 'cash') > 0 AS paid;
 SELECT kind, state, decided_by IS NOT NULL AS decided FROM submeter.proposal;
 
 -- A stall until a date: it moves out by itself. No reading comes: settled on an estimate after the delay of the site, marked.
@@ -266,7 +266,7 @@ UPDATE submeter.meter SET protection = 'protected' WHERE meter_id = 5;
 INSERT INTO submeter.open_cause (site_id, meter_id, cause, reason) VALUES (1, 5, 'operator', 'wiring'), (1, 5, 'lockout', 'tag 7');
 DELETE FROM submeter.meter_setup WHERE meter_id = 7;
 SELECT pg_temp.read(5, '2025-01-16 00:00', 63), submeter.settle(1, pg_temp.ts('2025-01-16'));
-SELECT energy_wh, rounded FROM submeter.charge WHERE account_id = :li;
+SELECT energy_wh, rounded FROM submeter.charge WHERE account_id = :flat2;
 SELECT pg_temp.refusal(s) FROM unnest(ARRAY[
 	$$SELECT submeter.replace_meter(1, 5, 5, '2025-01-17', 0, 'x')$$, $$SELECT submeter.replace_meter(1, 5, 7, '2025-01-17', NULL, 'x')$$, $$SELECT submeter.replace_meter(1, 5, 7, NULL, 0, 'x')$$,
 	$$SELECT submeter.replace_meter(1, 5, 7, '2025-01-17', 0, ' ')$$, $$SELECT submeter.replace_meter(1, 5, 7, '2025-01-17', -1, 'x')$$, $$SELECT submeter.replace_meter(1, 5, 99, '2025-01-17', 0, 'x')$$,
@@ -275,19 +275,19 @@ SELECT pg_temp.refusal(s) FROM unnest(ARRAY[
 	$$SELECT submeter.replace_meter(1, 5, 7, '2025-01-17', 0, 'x', as_of => '2025-01-16')$$]) s;
 SELECT submeter.replace_meter(1, 5, 7, pg_temp.ts('2025-01-17 00:00'), 500, 'display dead', 64000, pg_temp.ts('2025-01-17 01:00'));
 SELECT submeter.replace_meter(1, 5, 7, pg_temp.ts('2025-01-17 00:00'), 500, 'display dead', 64000, pg_temp.ts('2025-01-17 02:00'));
-SELECT * FROM pg_temp.fed WHERE account = 'li';
+SELECT * FROM pg_temp.fed WHERE account = 'flat2';
 SELECT meter_id, valid_from, multiplier, parent_meter_id, reason FROM submeter.meter_setup WHERE meter_id IN (3, 7) ORDER BY 1, 2, entered_at;
 SELECT meter_id, protection, retired_at FROM submeter.meter WHERE meter_id IN (5, 7) ORDER BY 1;
 SELECT meter_id, cause, reason FROM submeter.open_cause WHERE meter_id IN (5, 7) ORDER BY 1, 2;
 SELECT meter_id, action, cause, state FROM submeter.command WHERE meter_id IN (5, 7);
 -- 20 kWh, 80 and 10 by the old meter, 40 by the new one: 100 at 0.5 and 50 at 1.
 SELECT pg_temp.read(7, '2025-01-19 00:00', 4.5), submeter.settle(1, pg_temp.ts('2025-01-19'));
-SELECT energy_wh, tier_wh, rounded FROM submeter.charge WHERE account_id = :li;
+SELECT energy_wh, tier_wh, rounded FROM submeter.charge WHERE account_id = :flat2;
 SELECT pg_temp.refusal($$SELECT submeter.replace_meter(1, 5, 8, '2025-01-20', 0, 'x')$$), pg_temp.refusal($$SELECT submeter.replace_meter(1, 8, 5, '2025-01-20', 0, 'x')$$);
 -- One that died without a last word: what it would have counted is assumed, and marked.
 SELECT submeter.replace_meter(1, 7, 8, pg_temp.ts('2025-01-20 00:00'), 0, 'burnt', NULL, pg_temp.ts('2025-01-20 01:00'));
 SELECT meter_id, ts, energy_wh, reason FROM submeter.register_estimate WHERE meter_id = 7;
-SELECT * FROM pg_temp.fed WHERE account = 'li';
+SELECT * FROM pg_temp.fed WHERE account = 'flat2';
 SELECT * FROM submeter.verify_ledger(1);
 
 -- 6. Plans that change
@@ -325,7 +325,7 @@ INSERT INTO submeter.contact (site_id, tenant_id, name) VALUES (1, 1, 'owner'), 
 SELECT submeter.adjust(1, :later, -500, 'much', 'pp1') > 0 AS owes;
 SELECT submeter.apply_policy(1, pg_temp.ts('2025-02-06')) > 0 AS decided;
 SELECT a.code, a.mode, d.action, d.reason FROM submeter.account_state t JOIN submeter.account a USING (site_id, account_id) JOIN submeter.decision d ON d.site_id = t.site_id AND d.decision_id = t.last_decision_id
-WHERE a.account_id IN (:later, :li) ORDER BY 1;
+WHERE a.account_id IN (:later, :flat2) ORDER BY 1;
 
 -- 9. Left long ago: cycles that were billed since are adjusted before the account is closed
 

@@ -29,7 +29,7 @@ query()
 }
 
 is "$(query "SELECT c.account, c.kwh, c.amount FROM submeter.charge_statement c WHERE c.cycle_start = '2026-01-01' ORDER BY c.account_id" | paste -sd ' ')" \
-	'bakery|1488.000|998.22 chen|446.400|286.79 li|446.400|270.19' 'January costs what the table says'
+	'bakery|1488.000|998.22 flat301|446.400|286.79 flat302|446.400|270.19' 'January costs what the table says'
 like "$(grep '^peak|' "$work/out" | head -n 1)" '^peak\|7.000\|1.1433\|8.00' 'a Monday has seven peak hours'
 is "$(grep -E '^(energy|demand|power_factor|adder:funds|fee:service|tax)\|' "$work/out" | awk -F '|' '{ print $1, $3 }' | paste -sd ',')" \
 	'energy 3496.80,demand 320.00,power_factor 76.34,adder:funds 223.20,fee:service 100.00,tax 548.12' 'each step of the industrial example'
