@@ -26,6 +26,7 @@ CREATE TEMP TABLE shown (n int, ts timestamptz, wh bigint, varh bigint);
 CREATE TEMP TABLE plan_site (zone text, cycle_day int, from_day date, to_day date);
 CREATE TEMP TABLE plan_meter (n int, modulus bigint, gap_after interval, reactive boolean, reset_at timestamptz);
 CREATE TEMP TABLE plan_setup (n int, from_ts timestamptz, multiplier numeric);
+CREATE TEMP TABLE plan_account (account int);
 CREATE TEMP TABLE plan_supply (account int, n int, tariff int, from_ts timestamptz, to_ts timestamptz, terms jsonb);
 CREATE TEMP TABLE plan_version (tariff int, from_ts timestamptz, definition jsonb);
 CREATE TEMP TABLE plan_price (name text, from_ts timestamptz, price numeric);
@@ -133,11 +134,12 @@ CREATE FUNCTION pg_temp.draw_property(seed float, ns int[], zone text, cycle_day
 LANGUAGE plpgsql
 AS $$
 BEGIN
-	TRUNCATE shown, plan_site, plan_meter, plan_setup, plan_supply, plan_version, plan_price, plan_calendar, plan_allowance;
+	TRUNCATE shown, plan_account, plan_site, plan_meter, plan_setup, plan_supply, plan_version, plan_price, plan_calendar, plan_allowance;
 	PERFORM setseed(seed);
 	INSERT INTO plan_site VALUES (zone, cycle_day, from_day, to_day);
 	PERFORM pg_temp.draw_meters(ns, zone, from_day, to_day);
 	PERFORM pg_temp.draw_supplies(ns, zone, from_day, to_day);
+	INSERT INTO plan_account SELECT DISTINCT account FROM plan_supply;
 	PERFORM pg_temp.draw_prices(zone, from_day, to_day);
 END
 $$;
@@ -153,7 +155,7 @@ BEGIN
 	INSERT INTO submeter.tariff_version (site_id, tariff_id, valid_from, definition) SELECT DISTINCT ON (tariff, from_ts) site, site * 1000 + tariff, from_ts, definition FROM plan_version ORDER BY tariff, from_ts, definition;
 	INSERT INTO submeter.calendar_day (site_id, day, day_type, flags) SELECT site, day, day_type, flags FROM plan_calendar;
 	INSERT INTO submeter.tenant (site_id, tenant_id, code, name) VALUES (site, site, 't', 'T');
-	INSERT INTO submeter.account (site_id, account_id, tenant_id, code) SELECT DISTINCT site, site * 1000 + account, site, 'a' || account FROM plan_supply;
+	INSERT INTO submeter.account (site_id, account_id, tenant_id, code) SELECT site, site * 1000 + account, site, 'a' || account FROM plan_account;
 	INSERT INTO submeter.meter (site_id, meter_id, code, model) SELECT site, site * 1000 + n, 'm' || n, 'DDS238-2 ZN/SR' FROM plan_meter;
 	INSERT INTO submeter.meter_setup (site_id, meter_id, valid_from, multiplier, register_modulus_wh, rated_current_a, gap_after)
 	SELECT site, site * 1000 + n, from_ts, multiplier, modulus, 99999, gap_after FROM plan_setup JOIN plan_meter USING (n);
