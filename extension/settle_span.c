@@ -280,7 +280,12 @@ pair_seek(SmSettle *settle, SmPair *pair, TimestampTz at)
 	}
 	else if (pair->priced->n_versions > 0)
 		to = Min(to, pair->priced->versions[0].from);
-	if (version != NULL && version->tariff != NULL && version->tariff->n_tiers > 1)
+	/*
+	 * Where a billing cycle is no calendar month, energy of a price without tiers is cut at months as
+	 * well: a later version with tiers goes on from its place in the month.
+	 */
+	if (version != NULL && version->tariff != NULL &&
+		(version->tariff->n_tiers > 1 || settle->cycle_day != 1))
 		stretch_clip(settle, pair, cycle, version->tariff, at, &from, &to);
 	key = from;
 	if (version != NULL && version->tariff != NULL && version->tariff->schedule.n_periods > 1)
