@@ -32,8 +32,8 @@ BEGIN
 END
 $$;
 
-SELECT pg_temp.live_through(n * 2 - 1, 1 / 7.77 - 0.001 + 0.0317 * (n - 1), ARRAY(SELECT generate_series(1, 42)), 'Asia/Shanghai', 1, '2017-01-01', '2018-01-01'),
-	pg_temp.live_through(n * 2, 1 / -6.66 + 0.001 - 0.0171 * (n - 1), ARRAY(SELECT generate_series(1, 41, 2)), 'Europe/Berlin', 15, '2017-02-10', '2017-06-20')
+SELECT pg_temp.live_through(n * 2 - 1, 0.1277 + 0.0317 * (n - 1), ARRAY(SELECT generate_series(1, 42)), 'Asia/Shanghai', 1, '2017-01-01', '2018-01-01'),
+	pg_temp.live_through(n * 2, -0.1492 - 0.0171 * (n - 1), ARRAY(SELECT generate_series(1, 41, 2)), 'Europe/Berlin', 15, '2017-02-10', '2017-06-20')
 FROM generate_series(1, :soak) n \g /dev/null
 
 SELECT plan(4 + 6 * 2 * :soak);

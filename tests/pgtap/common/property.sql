@@ -243,7 +243,7 @@ AS $$
 		FROM submeter.charge c JOIN submeter.site s USING (site_id) JOIN look l USING (account_id, tariff_id) WHERE c.site_id = differences.site),
 	want AS (
 		SELECT c.id, c.cycle_from, c.energy_wh, c.unpriced_wh, c.gap_wh,
-			array_to_string(c.tier_wh, ' ') AS tier_wh,
+			regexp_replace(array_to_string(c.tier_wh, ' '), '( ?\y0)*$', '') AS tier_wh,
 			CASE WHEN v.definition #>> '{demand,basis}' = 'maximum' THEN coalesce(c.demand_w, 0) END AS demand_w,
 			CASE WHEN v.definition ? 'power_factor' THEN c.active_wh END AS active_wh, CASE WHEN v.definition ? 'power_factor' THEN c.varh END AS varh, coalesce(c.amount, 0) AS amount, coalesce(c.rounded, 0) AS rounded
 		FROM ref_charge c LEFT JOIN ref_version v ON v.id = c.id AND v.from_ts = c.version)

@@ -60,7 +60,7 @@ AS $$
 	SELECT CASE coalesce(rounding ->> 'amount', 'half_up')
 		WHEN 'half_up' THEN round(x, d)
 		WHEN 'down' THEN trunc(x, d)
-		ELSE sign(x) * ceil(abs(x) * 10 ^ d) / 10 ^ d END
+		ELSE sign(x) * ceil(abs(x) * 10.0 ^ d) / 10.0 ^ d END
 	FROM coalesce((rounding ->> 'digits')::int, 2) d
 $$;
 -- First day of the billing cycle a day is in.
@@ -286,7 +286,7 @@ BEGIN
 	TRUNCATE ref_energy;
 	INSERT INTO ref_energy
 	SELECT id, cycle_from, version, tier, period, CASE WHEN unit IS NULL THEN wh
-		ELSE (whole + (row_number() OVER (PARTITION BY id, cycle_from ORDER BY wh / unit - whole DESC, version, tier, place) <= total - sum(whole) OVER c)::int) * unit END, price
+		ELSE (whole + (row_number() OVER (PARTITION BY id, cycle_from ORDER BY wh / unit - whole DESC, tier, coalesce(place, 1), version) <= total - sum(whole) OVER c)::int) * unit END, price
 	FROM (SELECT e.*, floor(wh / unit) AS whole, pg_temp.half_up(sum(wh) OVER (PARTITION BY id, cycle_from) / unit) AS total
 		FROM (SELECT p.id, p.cycle_from, p.version, p.tier, p.period, p.price, sum(p.wh) AS wh, 10.0 ^ (3 - (v.definition #>> '{rounding,kwh_digits}')::int) AS unit,
 				(SELECT place FROM ref_version o, jsonb_array_elements(o.definition -> 'periods') WITH ORDINALITY x(period, place) WHERE o.id = p.id AND o.from_ts = p.version AND x.period ->> 'name' = p.period) AS place
@@ -305,7 +305,7 @@ AS $$
 		SELECT *, date_trunc('month', day)::date AS month, day = min(day) OVER (PARTITION BY d.id, date_trunc('month', day)) AS first_of_month, day = min(day) OVER (PARTITION BY d.id, d.cycle_from) AS first_of_cycle
 		FROM ref_day d WHERE d.supplied),
 	fee AS (
-		SELECT d.*, f.place, f.x ->> 'name' AS name, f.x ->> 'per' AS per, coalesce((f.x ->> 'prorate')::boolean, false) AS prorate, (f.x ->> 'amount')::numeric AS amount
+		SELECT d.id, d.day, d.cycle_from, d.version, d.first_of_month, d.first_of_cycle, CASE WHEN f.x ->> 'per' = 'month' THEN d.month END AS month, f.place, f.x ->> 'name' AS name, f.x ->> 'per' AS per, coalesce((f.x ->> 'prorate')::boolean, false) AS prorate, (f.x ->> 'amount')::numeric AS amount
 		FROM supplied d JOIN ref_version v ON v.id = d.id AND v.from_ts = d.version
 		CROSS JOIN LATERAL (SELECT x, place FROM jsonb_array_elements(v.definition -> 'fees') WITH ORDINALITY f(x, place)) f)
 	SELECT id, cycle_from, 'fee:' || name, version, amount, sum(part) FROM (
@@ -315,17 +315,17 @@ AS $$
 			WHEN per = 'cycle' AND prorate THEN pg_temp.share(amount, count(*), pg_temp.cycle_to(cycle_from) - cycle_from)
 			WHEN per = 'month' THEN amount * count(*) FILTER (WHERE first_of_month)
 			ELSE amount * count(*) FILTER (WHERE first_of_cycle) END AS part
-		FROM fee GROUP BY id, cycle_from, version, place, name, per, prorate, amount, CASE WHEN per = 'month' THEN month END, month) p
+		FROM fee GROUP BY id, cycle_from, version, place, name, per, prorate, amount, month) p
 	GROUP BY id, cycle_from, name, version, amount HAVING sum(part) <> 0
 $$;
--- The highest mean power of a window while the tariff measures such windows, or what the terms of the supplies add up to at their highest.
+-- The highest mean power of a window, each as long as the tariff says at the time, or what the terms of the supplies add up to at their highest.
 CREATE FUNCTION pg_temp.demand() RETURNS TABLE (id int, cycle_from date, w numeric)
 LANGUAGE sql
 AS $$
 	SELECT x.id, x.cycle_from, max(pg_temp.half_up(x.wh * 60 / x.n)) FROM (
 		SELECT s.id, s.cycle_from, s.window_minutes AS n, sum(s.wh) AS wh
 		FROM ref_slice s JOIN ref_charge c USING (id, cycle_from) JOIN ref_version v ON v.id = s.id AND v.from_ts = c.version JOIN ref_day d ON d.id = s.id AND d.day = s.day
-		WHERE v.definition #>> '{demand,basis}' = 'maximum' AND s.window_minutes = (v.definition #>> '{demand,window_minutes}')::int
+		WHERE v.definition #>> '{demand,basis}' = 'maximum' AND s.window_minutes IS NOT NULL
 		GROUP BY s.id, s.cycle_from, s.day, n, div(pg_temp.us(s.a - d.from_ts), s.window_minutes * 60000000.0)) x
 	GROUP BY 1, 2
 	UNION ALL
@@ -413,7 +413,11 @@ LANGUAGE sql
 AS $$
 	INSERT INTO ref_line
 	SELECT n.id, n.cycle_from, 8, 'allowance:' || n.name, NULL, NULL, NULL, n.free, NULL, -(n.net + pg_temp.share(n.net, t.rate))
-	FROM (SELECT p.id, p.cycle_from, p.name, sum(p.free) AS free, pg_temp.share(sum(p.free * p.price / 1000), p.share) AS net
+	FROM (SELECT p.id, p.cycle_from, p.name, sum(p.free) AS free,
+			-- all of it is all that it costs: that may have been rounded
+			pg_temp.share(CASE WHEN sum(p.free) = (SELECT sum(u.wh) FROM ref_part u WHERE u.id = p.id AND u.cycle_from = p.cycle_from)
+				THEN (SELECT sum(r.amount) FROM ref_line r WHERE r.id = p.id AND r.cycle_from = p.cycle_from AND (r.component = 'energy' OR r.component LIKE 'adder:%'))
+				ELSE sum(p.free * p.price / 1000) END, p.share) AS net
 		FROM (SELECT p.id, p.cycle_from, a.name, a.share, p.price + coalesce((SELECT sum(pg_temp.price(x -> 'price')) FROM jsonb_array_elements(v.definition -> 'adders') x), 0) AS price,
 				least(p.wh, greatest(a.kwh * 1000 - (sum(p.wh) OVER (PARTITION BY p.id, p.cycle_from, a.name ORDER BY p.a, p.tier) - p.wh), 0)) AS free
 			FROM ref_part p JOIN ref_case c USING (id) JOIN ref_version v ON v.id = p.id AND v.from_ts = p.version JOIN ref_allowance a ON a.id = p.id AND a.kwh IS NOT NULL
