@@ -95,7 +95,7 @@ stream_count(SmSettle *settle, SmStream *stream, const SmPoint *point, bool new_
 							   .estimated = point->estimated};
 
 		slice_interval(settle, meter, &interval);
-		settle->n_intervals += meter->candidate;
+		settle->n_intervals++;
 	}
 	if (meter->candidate)
 	{

@@ -45,6 +45,17 @@ $$;
 COMMENT ON FUNCTION submeter.mark_dirty(int, bigint, timestamptz) IS
 'Notes that a meter must be settled again from from_ts on, because a fact behind what is settled changed.';
 
+CREATE FUNCTION submeter.mark_charge_dirty(site_id int, account_id bigint, tariff_id bigint, from_ts timestamptz) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+	INSERT INTO submeter.charge_dirty AS d (site_id, account_id, tariff_id, from_ts)
+	VALUES (mark_charge_dirty.site_id, mark_charge_dirty.account_id, mark_charge_dirty.tariff_id, mark_charge_dirty.from_ts)
+	ON CONFLICT ON CONSTRAINT charge_dirty_pkey DO UPDATE SET from_ts = least(d.from_ts, EXCLUDED.from_ts)
+$$;
+COMMENT ON FUNCTION submeter.mark_charge_dirty(int, bigint, bigint, timestamptz) IS
+'Notes that what an account owes on a tariff is to be computed anew from from_ts on.';
+
 CREATE FUNCTION submeter.supply_follow() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -64,9 +75,7 @@ BEGIN
 	IF TG_OP <> 'INSERT' THEN
 		PERFORM submeter.mark_dirty(OLD.site_id, OLD.meter_id, lower(OLD.during));
 		-- The account may not be reached from the meter any more: what it was charged is to be computed anew all the same.
-		INSERT INTO submeter.charge_dirty AS d (site_id, account_id, tariff_id, from_ts)
-		VALUES (OLD.site_id, OLD.account_id, OLD.tariff_id, lower(OLD.during))
-		ON CONFLICT ON CONSTRAINT charge_dirty_pkey DO UPDATE SET from_ts = least(d.from_ts, EXCLUDED.from_ts);
+		PERFORM submeter.mark_charge_dirty(OLD.site_id, OLD.account_id, OLD.tariff_id, lower(OLD.during));
 	END IF;
 	IF TG_OP <> 'DELETE' THEN
 		PERFORM submeter.mark_dirty(NEW.site_id, NEW.meter_id, lower(NEW.during));
@@ -163,19 +172,13 @@ CREATE FUNCTION submeter.allowance_follow() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	-- authorize: runs inside a statement that row-level security already let through.
-	changed submeter.allowance;
 BEGIN
-	changed := CASE WHEN TG_OP = 'INSERT' THEN NEW ELSE OLD END;
-	INSERT INTO submeter.charge_dirty AS d (site_id, account_id, tariff_id, from_ts)
-	VALUES (changed.site_id, changed.account_id, changed.tariff_id,
-		least(lower(changed.during), CASE WHEN TG_OP = 'UPDATE' THEN lower(NEW.during) END))
-	ON CONFLICT ON CONSTRAINT charge_dirty_pkey DO UPDATE SET from_ts = least(d.from_ts, EXCLUDED.from_ts);
-	IF TG_OP = 'UPDATE' AND (NEW.account_id, NEW.tariff_id) IS DISTINCT FROM (OLD.account_id, OLD.tariff_id) THEN
-		INSERT INTO submeter.charge_dirty AS d (site_id, account_id, tariff_id, from_ts)
-		VALUES (NEW.site_id, NEW.account_id, NEW.tariff_id, lower(NEW.during))
-		ON CONFLICT ON CONSTRAINT charge_dirty_pkey DO UPDATE SET from_ts = least(d.from_ts, EXCLUDED.from_ts);
+	-- authorize: runs inside a statement that row-level security already let through.
+	IF TG_OP <> 'INSERT' THEN
+		PERFORM submeter.mark_charge_dirty(OLD.site_id, OLD.account_id, OLD.tariff_id, lower(OLD.during));
+	END IF;
+	IF TG_OP <> 'DELETE' THEN
+		PERFORM submeter.mark_charge_dirty(NEW.site_id, NEW.account_id, NEW.tariff_id, lower(NEW.during));
 	END IF;
 	RETURN NULL;
 END
