@@ -56,7 +56,7 @@ WHERE r.of_site AND r.kind IN ('r', 'p') AND g.rolname <> 'submeter_owner' AND a
 ORDER BY 1, 2;
 -- secured tables that store rows which are no site's, and whose policy is open on purpose
 SELECT name FROM relation WHERE kind IN ('r', 'p') AND secured AND NOT of_site
-	AND name NOT IN ('installation', 'reading_partition', 'meter_model', 'meter_point', 'meter_switch') ORDER BY name;
+	AND name NOT IN ('installation', 'reading_partition', 'meter_model', 'meter_point', 'meter_switch', 'meter_history') ORDER BY name;
 -- keys of a site's tables that do not begin with the site (the audit also keeps changes that belong to no site)
 SELECT r.name, i.indexrelid::regclass AS key FROM relation r JOIN pg_index i ON i.indrelid = r.oid AND i.indisprimary
 WHERE r.of_site AND (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attnum = i.indkey[0]) <> 'site_id'

@@ -35,6 +35,8 @@ INSERT INTO submeter.account (site_id, account_id, tenant_id, code) VALUES (1, 1
 INSERT INTO submeter.meter (site_id, meter_id, code, model, gateway_id, bus_address) VALUES (1, 1, 'm1', 'DDS238-2 ZN/SR', 1, '1'), (1, 2, 'm2', 'DDS238-2 ZN/SR', 1, '2'),
 	(1, 3, 'main', 'DDS238-2 ZN/SR', 1, '3'), (2, 20, 'm1', 'DDS238-2 ZN/SR', 2, '1'), (2, 21, 'main', 'DDS238-2 ZN/SR', 2, '2');
 INSERT INTO submeter.meter_setup (site_id, meter_id, rated_current_a, parent_meter_id) VALUES (1, 1, 60, 3), (1, 2, 60, 3), (1, 3, 200, NULL), (2, 20, 60, 21), (2, 21, 200, NULL);
+INSERT INTO submeter.meter_history (model, kind, di, depth) VALUES ((SELECT min(model) FROM submeter.meter_model), 'daily', '05060101', 62);
+INSERT INTO submeter.meter_key (site_id, meter_id, password) VALUES (1, 1, '000000'), (2, 20, '000000');
 INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during)
 SELECT t.site_id, a.account_id, a.account_id, t.tariff_id, '["2025-01-01 00:00+08",)' FROM submeter.tariff t JOIN submeter.account a USING (site_id);
 INSERT INTO submeter.calendar_day (site_id, day, closed) VALUES (1, '2025-01-29', true), (2, '2025-01-29', true);

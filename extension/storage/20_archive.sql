@@ -77,6 +77,14 @@ CREATE TABLE submeter.gateway (
 	name text,
 	transport text NOT NULL DEFAULT 'modbus-tcp' CHECK (transport IN ('modbus-tcp', 'rtu-over-tcp', 'rtu', 'dlt645-over-tcp', 'dlt645', 'q376-transparent')),
 	address text NOT NULL CHECK (address <> ''),
+	backup_address text CHECK (backup_address <> ''),
+	dial_in boolean NOT NULL DEFAULT false,
+	registration text CHECK (registration <> ''),
+	heartbeat text CHECK (heartbeat <> ''),
+	heartbeat_answer text CHECK (heartbeat_answer <> ''),
+	tls boolean NOT NULL DEFAULT false,
+	q376_port smallint NOT NULL DEFAULT 2 CHECK (q376_port BETWEEN 0 AND 31),
+	q376_line smallint NOT NULL DEFAULT 107 CHECK (q376_line BETWEEN 0 AND 255),
 	timeout_ms int NOT NULL DEFAULT 1000 CHECK (timeout_ms BETWEEN 10 AND 120000),
 	gap_ms int NOT NULL DEFAULT 20 CHECK (gap_ms BETWEEN 0 AND 10000),
 	poll_interval interval NOT NULL DEFAULT '60 s' CHECK (poll_interval BETWEEN interval '100 ms' AND interval '1 day'),
@@ -87,18 +95,25 @@ CREATE TABLE submeter.gateway (
 	recovered_at timestamptz,
 	requests bigint NOT NULL DEFAULT 0,
 	errors bigint NOT NULL DEFAULT 0,
+	busy_ms bigint NOT NULL DEFAULT 0,
+	utilisation real,
 	round_ms int,
 	last_error text,
 	external_ref text,
 	PRIMARY KEY (site_id, gateway_id),
 	UNIQUE (site_id, code),
-	UNIQUE (site_id, external_ref)
+	UNIQUE (site_id, external_ref),
+	CHECK (NOT dial_in OR (registration IS NOT NULL AND backup_address IS NULL)),
+	CHECK (dial_in OR registration IS NULL)
 );
 SELECT submeter.describe('gateway', 'What a bus of meters is reached through (采控网关/集中器), and how it fares.', '{
-	"transport":"protocol and wire","address":"host:port, or a serial device","timeout_ms":"longest wait for an answer",
+	"transport":"protocol and wire","address":"host:port; for dial_in the address to listen on, such as 0.0.0.0:5020; or a serial device with its line, /dev/ttyUSB0:9600:8N1",
+	"backup_address":"second host:port, tried when the first cannot be reached","dial_in":"the device connects to the poller instead of the other way round",
+	"registration":"for dial_in: what the device sends first, as text or as \\x and hex digits; for 376.1 the terminal''s address, region-terminal","heartbeat":"bytes the device sends now and then, as text or hex",
+	"heartbeat_answer":"what it wants to hear back, as text or hex","tls":"the connection is wrapped in TLS","q376_port":"port of the concentrator its meters are on","q376_line":"line of that port: 107 = 2400 baud, even parity, 8 bits","timeout_ms":"longest wait for an answer",
 	"gap_ms":"pause between requests on this bus","poll_interval":"how often each meter is read","enabled":"false: left alone",
 	"online":"whether it answered last","last_contact_at":"when it last answered","offline_since":"since when it does not answer",
-	"recovered_at":"when it came back from its last outage","requests":"requests sent so far","errors":"requests that failed so far",
+	"recovered_at":"when it came back from its last outage","requests":"requests sent so far","errors":"requests that failed so far","busy_ms":"time the bus was in use so far","utilisation":"share of the time it was in use lately, 0 to 1",
 	"round_ms":"time of the last whole round","last_error":"last error in words"}');
 
 CREATE TABLE submeter.meter_model (
@@ -109,51 +124,81 @@ CREATE TABLE submeter.meter_model (
 	max_registers int NOT NULL DEFAULT 125 CHECK (max_registers BETWEEN 1 AND 125),
 	max_gap int NOT NULL DEFAULT 16 CHECK (max_gap BETWEEN 0 AND 124),
 	turnaround_ms int NOT NULL DEFAULT 0 CHECK (turnaround_ms BETWEEN 0 AND 10000),
+	clock_di text CHECK (clock_di ~ '^[0-9A-F]{4}([0-9A-F]{4})?$'),
+	clock_set text CHECK (clock_set IN ('broadcast')),
 	note text,
 	builtin boolean NOT NULL DEFAULT false
 );
 SELECT submeter.describe('meter_model', 'Device types (型号) of all sites; what their registers are is in meter_point.', '{
 	"model":"name of the type","vendor":"maker","protocol":"what it speaks","phases":"1 or 3","max_registers":"most registers in one request",
-	"max_gap":"registers between two points that may be read along","turnaround_ms":"pause the device needs after an answer","note":"source of the map, and doubts",
+	"max_gap":"registers between two points that may be read along","turnaround_ms":"pause the device needs after an answer",
+	"clock_di":"DL/T 645 identifier of the meter''s own clock; NULL: it shows none","clock_set":"broadcast: a clock a little wrong is set by DL/T 645 broadcast","note":"source of the map, and doubts",
 	"builtin":"row is refreshed by create_storage(); copy it under another name to change it"}');
 
 CREATE TABLE submeter.meter_point (
 	model text NOT NULL REFERENCES submeter.meter_model ON UPDATE CASCADE ON DELETE CASCADE,
 	metric text NOT NULL CHECK (metric IN ('energy_wh', 'reactive_varh', 'v_a', 'v_b', 'v_c', 'i_a', 'i_b', 'i_c', 'i_n', 'i_leak_ma',
 		'temperature_c', 'power_w', 'power_a_w', 'power_b_w', 'power_c_w', 'power_factor', 'frequency_hz', 'relay')),
-	function smallint NOT NULL CHECK (function BETWEEN 1 AND 4),
-	address int NOT NULL CHECK (address BETWEEN 0 AND 65535),
-	type text NOT NULL CHECK (type IN ('u16', 'i16', 'u32be', 'i32be', 'u32sw', 'i32sw', 'f32be', 'f32sw', 'u64be', 'i64be', 'bit')),
+	function smallint CHECK (function BETWEEN 1 AND 4),
+	address int CHECK (address BETWEEN 0 AND 65535),
+	di text CHECK (di ~ '^[0-9A-F]{4}([0-9A-F]{4})?$'),
+	block_di text CHECK (block_di ~ '^[0-9A-F]{4}([0-9A-F]{4})?$'),
+	block_offset int CHECK (block_offset BETWEEN 0 AND 199),
+	bytes smallint CHECK (bytes BETWEEN 1 AND 8),
+	type text NOT NULL CHECK (type IN ('u16', 'i16', 'u32be', 'i32be', 'u32sw', 'i32sw', 'f32be', 'f32sw', 'u64be', 'i64be', 'bit', 'bcd', 'sbcd', 'bits')),
 	scale numeric NOT NULL DEFAULT 1 CHECK (scale <> 0 AND scale > '-Infinity' AND scale < 'Infinity'),
 	bit_mask int NOT NULL DEFAULT 65535,
 	closed_value int,
 	open_value int,
 	source text,
 	PRIMARY KEY (model, metric),
-	CHECK (metric <> 'relay' OR (closed_value IS NOT NULL AND open_value IS NOT NULL))
+	CHECK (metric <> 'relay' OR (closed_value IS NOT NULL AND open_value IS NOT NULL)),
+	CHECK ((di IS NULL) = (function IS NOT NULL) AND (di IS NULL) = (address IS NOT NULL)),
+	CHECK ((di IS NULL) = (bytes IS NULL) AND (di IS NOT NULL) = (type IN ('bcd', 'sbcd', 'bits'))),
+	CHECK ((block_di IS NULL) = (block_offset IS NULL) AND (block_di IS NULL OR length(block_di) = length(di)))
 );
-SELECT submeter.describe('meter_point', 'One register of a model (测点): where it is and how it becomes a column of reading.', '{
+SELECT submeter.describe('meter_point', 'One register or data item of a model (测点): where it is and how it becomes a column of reading.', '{
 	"model":"the model","metric":"column of reading it fills","function":"Modbus function it is read with","address":"first register, counted from 0",
-	"type":"number format; be = high word first, sw = low word first","scale":"raw value x scale = value in the unit of the metric (Wh, V, A, W)",
+	"di":"DL/T 645 data identifier, 8 hex digits (2007) or 4 (1997)","block_di":"identifier of a block that holds it too and is asked for first","block_offset":"where it begins in the data of the block","bytes":"its length",
+	"type":"number format; be = high word first, sw = low word first; bcd, sbcd (highest bit is the sign) and bits are of DL/T 645","scale":"raw value x scale = value in the unit of the metric (Wh, V, A, W)",
 	"bit_mask":"for relay: bits that count","closed_value":"for relay: masked value when closed","open_value":"for relay: masked value when open","source":"where the map comes from"}');
 
 CREATE TABLE submeter.meter_switch (
 	model text NOT NULL REFERENCES submeter.meter_model ON UPDATE CASCADE ON DELETE CASCADE,
-	action text NOT NULL CHECK (action IN ('open', 'close', 'permit_close')),
-	function smallint NOT NULL CHECK (function IN (5, 6, 16)),
-	address int NOT NULL CHECK (address BETWEEN 0 AND 65535),
+	action text NOT NULL CHECK (action IN ('open', 'close', 'permit_close', 'keep', 'release')),
+	function smallint NOT NULL CHECK (function IN (5, 6, 16, 28, 20, 4)),
+	address int CHECK (address BETWEEN 0 AND 65535),
+	di text CHECK (di ~ '^[0-9A-F]{4}([0-9A-F]{4})?$'),
 	registers int[] NOT NULL CHECK (cardinality(registers) BETWEEN 1 AND 8),
+	valid_s int NOT NULL DEFAULT 300 CHECK (valid_s BETWEEN 10 AND 86400),
 	settle_ms int NOT NULL DEFAULT 3000 CHECK (settle_ms BETWEEN 0 AND 60000),
 	source text,
-	PRIMARY KEY (model, action)
+	PRIMARY KEY (model, action),
+	CHECK ((function IN (5, 6, 16)) = (address IS NOT NULL) AND (function IN (20, 4)) = (di IS NOT NULL))
 );
 SELECT submeter.describe('meter_switch', 'The only writes allowed to a model: how its breaker is opened and closed. Nothing else is ever written to a meter.', '{
-	"model":"the model","action":"open, close, or permit_close (a person must press the key)","function":"Modbus function: 5, 6 or 16","address":"first register or coil",
-	"registers":"values written","settle_ms":"how long the contact may take","source":"where it comes from"}');
+	"model":"the model","action":"open, close, permit_close (a person must press the key), keep (保电) or release","function":"Modbus function 5, 6 or 16; DL/T 645 control code 28 (1CH), 20 (14H) or 4 (04H)","address":"first register or coil",
+	"di":"DL/T 645 identifier that is written","registers":"values written: registers, or bytes for DL/T 645 (for 28 the command byte)","valid_s":"for 28: how long after sending the meter may still obey","settle_ms":"how long the contact may take","source":"where it comes from"}');
 
-GRANT SELECT ON submeter.meter_model, submeter.meter_point, submeter.meter_switch
+CREATE TABLE submeter.meter_history (
+	model text NOT NULL REFERENCES submeter.meter_model ON UPDATE CASCADE ON DELETE CASCADE,
+	kind text NOT NULL CHECK (kind IN ('hourly', 'daily', 'settlement', 'concentrator')),
+	di text NOT NULL CHECK (di ~ '^[0-9A-F]{4}([0-9A-F]{4})?$'),
+	time_di text CHECK (time_di ~ '^[0-9A-F]{8}$'),
+	byte_offset int NOT NULL DEFAULT 0 CHECK (byte_offset BETWEEN 0 AND 199),
+	bytes smallint NOT NULL DEFAULT 4 CHECK (bytes BETWEEN 1 AND 8),
+	scale numeric NOT NULL DEFAULT 10 CHECK (scale > 0 AND scale < 'Infinity'),
+	depth int NOT NULL CHECK (depth BETWEEN 1 AND 254),
+	source text,
+	PRIMARY KEY (model, kind)
+);
+SELECT submeter.describe('meter_history', 'What a model keeps of its past registers (冻结), for readings that were missed.', '{
+	"model":"the model","kind":"hourly, daily, settlement (the monthly settlement day) or concentrator","di":"identifier of the newest entry; its last byte counts backwards",
+	"time_di":"identifier of the newest entry''s time, which alone says of when it is","byte_offset":"where the energy register begins in the data","bytes":"its length in BCD bytes","scale":"raw value x scale = Wh","depth":"how many entries are kept","source":"where it comes from"}');
+
+GRANT SELECT ON submeter.meter_model, submeter.meter_point, submeter.meter_switch, submeter.meter_history
 	TO submeter_admin, submeter_operator, submeter_field, submeter_auditor, submeter_poller;
-GRANT INSERT, UPDATE, DELETE ON submeter.meter_model, submeter.meter_point, submeter.meter_switch TO submeter_admin;
+GRANT INSERT, UPDATE, DELETE ON submeter.meter_model, submeter.meter_point, submeter.meter_switch, submeter.meter_history TO submeter_admin;
 -- What may be written to a meter of a built-in model is not for one site's administrator to change.
 ALTER TABLE submeter.meter_model ENABLE ROW LEVEL SECURITY;
 CREATE POLICY read_all ON submeter.meter_model FOR SELECT USING (true);
@@ -168,6 +213,11 @@ CREATE POLICY read_all ON submeter.meter_switch FOR SELECT USING (true);
 CREATE POLICY write_own ON submeter.meter_switch FOR ALL TO submeter_admin
 	USING (NOT EXISTS (SELECT FROM submeter.meter_model m WHERE m.model = meter_switch.model AND m.builtin))
 	WITH CHECK (NOT EXISTS (SELECT FROM submeter.meter_model m WHERE m.model = meter_switch.model AND m.builtin));
+ALTER TABLE submeter.meter_history ENABLE ROW LEVEL SECURITY;
+CREATE POLICY read_all ON submeter.meter_history FOR SELECT USING (true);
+CREATE POLICY write_own ON submeter.meter_history FOR ALL TO submeter_admin
+	USING (NOT EXISTS (SELECT FROM submeter.meter_model m WHERE m.model = meter_history.model AND m.builtin))
+	WITH CHECK (NOT EXISTS (SELECT FROM submeter.meter_model m WHERE m.model = meter_history.model AND m.builtin));
 
 CREATE TABLE submeter.meter (
 	site_id int NOT NULL REFERENCES submeter.site,
@@ -195,6 +245,22 @@ SELECT submeter.describe('meter', 'A device (电表).', '{
 	"serial":"number on the nameplate","model":"its type","bus_address":"address on the bus: Modbus unit, or DL/T 645 address",
 	"role":"supply (feeds a tenant), main, public (shared over tenants) or own (the manager''s own use: never shared out)","protection":"none, protected (保电) or life_safety: never opened by any rule or bulk",
 	"retired_at":"taken out of service"}');
+
+CREATE TABLE submeter.meter_key (
+	site_id int NOT NULL,
+	meter_id bigint NOT NULL,
+	level smallint NOT NULL DEFAULT 2 CHECK (level BETWEEN 0 AND 99),
+	password text NOT NULL CHECK (password ~ '^[0-9]{6}$'),
+	operator text NOT NULL DEFAULT '00000000' CHECK (operator ~ '^[0-9]{8}$'),
+	changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	changed_by name NOT NULL DEFAULT session_user,
+	refused_at timestamptz,
+	PRIMARY KEY (site_id, meter_id),
+	FOREIGN KEY (site_id, meter_id) REFERENCES submeter.meter
+);
+SELECT submeter.describe('meter_key', 'Passwords of DL/T 645 meters (电表密码). Nobody reads them but the poller''s plan.', '{
+	"level":"level of the password (PA)","password":"six digits, highest first","operator":"operator code, eight digits","changed_at":"when it was set","changed_by":"by whom",
+	"refused_at":"when the meter refused it: nothing is written to the meter until a new one is set, because the third refusal locks it for a day"}');
 
 CREATE TABLE submeter.meter_setup (
 	site_id int NOT NULL,
@@ -271,13 +337,17 @@ SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_cashier,s
 FROM unnest('{building,unit,tenant,contact,calendar_day,payment_channel}'::text[]) r;
 SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_auditor,submeter_erp}', '{submeter_admin,submeter_field}')
 FROM unnest('{gateway,meter,meter_setup}'::text[]) r;
+-- Granted to nobody; the policy is the second lock.
+ALTER TABLE submeter.meter_key ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own_site ON submeter.meter_key FOR SELECT USING (site_id = ANY (submeter.my_sites()));
 SELECT submeter.protect('open_cause', '{submeter_admin,submeter_operator,submeter_cashier,submeter_field,submeter_auditor,submeter_erp}', '{}', 'meter_id = ANY (submeter.my_meters())');
 GRANT SELECT ON submeter.tenant, submeter.contact, submeter.meter, submeter.gateway TO submeter_tenant;
 CREATE POLICY read_own ON submeter.tenant FOR SELECT TO submeter_tenant USING (site_id = ANY (submeter.my_sites()) AND tenant_id = ANY (submeter.my_tenants()));
 CREATE POLICY read_own ON submeter.contact FOR SELECT TO submeter_tenant USING (site_id = ANY (submeter.my_sites()) AND tenant_id = ANY (submeter.my_tenants()));
 CREATE POLICY read_own ON submeter.meter FOR SELECT TO submeter_tenant USING (site_id = ANY (submeter.my_sites()) AND meter_id = ANY (submeter.my_meters()));
 SELECT submeter.audited(r)
-FROM unnest('{building,unit,tenant,contact,meter_model,meter_point,meter_switch,meter,meter_setup,calendar_day,payment_channel}'::text[]) r;
+FROM unnest('{building,unit,tenant,contact,meter_model,meter_point,meter_switch,meter_history,meter,meter_setup,calendar_day,payment_channel}'::text[]) r;
 -- What the poller reports about a gateway is no change of the archive.
-CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE OF code, name, transport, address, timeout_ms, gap_ms, poll_interval, enabled, external_ref
+CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE OF code, name, transport, address, backup_address, dial_in, registration, heartbeat, heartbeat_answer, tls, q376_port, q376_line,
+	timeout_ms, gap_ms, poll_interval, enabled, external_ref
 	ON submeter.gateway FOR EACH ROW EXECUTE FUNCTION submeter.audit_change();

@@ -113,6 +113,9 @@ CREATE TABLE submeter.meter_state (
 	last_contact_at timestamptz,
 	failures int NOT NULL DEFAULT 0,
 	last_error text,
+	refused text,
+	clock_offset_s int,
+	clock_at timestamptz,
 	PRIMARY KEY (site_id, meter_id),
 	FOREIGN KEY (site_id, meter_id) REFERENCES submeter.meter
 ) WITH (fillfactor = 60);
@@ -121,7 +124,8 @@ SELECT submeter.describe('meter_state', 'Latest values of each meter: one hot ro
 	"power_w":"active power","power_factor":"power factor","relay":"last known contact: open or closed","relay_at":"when it was known","received_at":"when the latest reading came",
 	"valid_ts":"time of the last plausible reading","valid_wh":"its register: what the next one is compared with",
 	"max_power_w":"most power of any of its setups, before the multiplier","register_modulus_wh":"where its register rolls over",
-	"online":"whether it answered the poller last","last_contact_at":"when it last answered","failures":"failures in a row","last_error":"last error in words"}');
+	"online":"whether it answered the poller last","last_contact_at":"when it last answered","failures":"failures in a row","last_error":"last error in words",
+	"refused":"registers the meter says it does not have, so that they are not asked for","clock_offset_s":"how far its own clock was ahead","clock_at":"when its clock was last read"}');
 
 CREATE TABLE submeter.meter_dirty (
 	site_id int NOT NULL,
