@@ -1,9 +1,9 @@
 /*
- * bus.c - one bus: the connection to a gateway and the one question that is under way
+ * bus.c - one bus: the link to a gateway and the one question that is under way
  *
- *   DOWN --work due--> RESOLVING --> CONNECTING --> READY <--answer, timeout-- WAITING
- *    ^                    |              |            |  --question-------------->|
- *    +--------------------+--------------+------------+---------------------------+
+ *   DOWN --work due--> OPENING --the link is up--> READY <--answer, timeout-- WAITING
+ *    ^                    |                          |  --question-------------->|
+ *    +--------------------+--------------------------+---------------------------+
  *            no such host, refused, closed by the peer, bytes that are no Modbus
  *
  * Modbus TCP: transaction numbers tell answers apart; an answer that comes after its question was
@@ -16,17 +16,10 @@
  * fit is dropped and the wait goes on; and a unit that did not answer in time is not asked again
  * until a late answer can no longer be on its way (bus_late_us).
  *
- * Nothing here blocks; names are looked up in the background by the C library.
+ * Nothing here blocks, and nothing here knows what the link is made of (link.h).
  */
-#include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "command.h"
 #include "field.h"
@@ -35,29 +28,23 @@
 
 #define BUS_RETRY_FIRST_US (250 * US_PER_MS)
 #define BUS_RETRY_MOST_US (30 * US_PER_S)
-#define BUS_RESOLVE_US (20 * US_PER_MS)
 #define BUS_CONNECT_LEAST_MS 1000
 #define BUS_SILENT_MOST 3
 #define BUS_LATE_US (2 * US_PER_S)
 
-typedef struct SmLookup
-{
-	struct gaicb request;
-	struct gaicb *list[1];
-	struct addrinfo hints;
-} SmLookup;
-
-static void bus_ready(void *context, uint32_t events);
+static void bus_up(void *context);
+static void bus_readable(void *context);
+static void bus_lost(void *context, const char *text);
 static void bus_timer(void *context);
+
+static const SmLinkEvents bus_link_events = {bus_up, bus_readable, bus_lost};
 
 /* Makes a zeroed bus ready for bus_pump(). */
 void
 bus_init(SmBus *bus)
 {
-	bus->fd = -1;
+	link_init(&bus->link, bus->field->loop, &bus_link_events, bus);
 	bus->online = -1;
-	bus->watch.ready = bus_ready;
-	bus->watch.context = bus;
 	bus->timer.fire = bus_timer;
 	bus->timer.context = bus;
 }
@@ -71,28 +58,12 @@ bus_set_online(SmBus *bus, bool online, const char *text)
 		bus->dirty = true;
 		if (online)
 			log_info("gateway %d/%lld (%s:%s) answers", bus->site_id, (long long) bus->gateway_id,
-					 bus->host, bus->port);
+					 bus->link.host, bus->link.port);
 		else
 			log_warning("gateway %d/%lld (%s:%s): %s", bus->site_id, (long long) bus->gateway_id,
-						bus->host, bus->port, text);
+						bus->link.host, bus->link.port, text);
 	}
 	field_set_error(bus->error, online ? NULL : text, &bus->dirty);
-}
-
-/* Frees a finished or abandoned look-up. One that is still running is left to the C library. */
-static void
-bus_drop_lookup(SmBus *bus)
-{
-	SmLookup *lookup = bus->lookup;
-
-	bus->lookup = NULL;
-	if (lookup == NULL || gai_cancel(&lookup->request) == EAI_NOTCANCELED)
-		return;
-	if (lookup->request.ar_result != NULL)
-		freeaddrinfo(lookup->request.ar_result);
-	free((char *) lookup->request.ar_name);
-	free((char *) lookup->request.ar_service);
-	free(lookup);
 }
 
 /* Ends a question with an answer, or with the lack of one. */
@@ -112,12 +83,8 @@ bus_finish(SmBus *bus, const SmAnswer *answer)
 static void
 bus_drop(SmBus *bus)
 {
-	loop_unwatch(bus->field->loop, &bus->watch);
 	loop_cancel(bus->field->loop, &bus->timer);
-	bus_drop_lookup(bus);
-	if (bus->fd >= 0)
-		close(bus->fd);
-	bus->fd = -1;
+	link_close(&bus->link);
 	bus->state = BUS_DOWN;
 	bus->input_length = 0;
 	bus->silent = 0;
@@ -147,7 +114,7 @@ bus_lose(SmBus *bus, const char *text)
 {
 	SmAnswer answer = {.kind = ANSWER_BROKEN, .text = text};
 	bool waiting = bus->state == BUS_WAITING;
-	bool useless = bus->state == BUS_RESOLVING || bus->state == BUS_CONNECTING || !bus->answered;
+	bool useless = bus->state == BUS_OPENING || !bus->answered;
 
 	log_debug("gateway %d/%lld: %s", bus->site_id, (long long) bus->gateway_id, text);
 	bus_drop(bus);
@@ -166,26 +133,19 @@ bus_lose(SmBus *bus, const char *text)
 	bus_pump(bus);
 }
 
-/* The connection stands. */
+/* The link cannot be opened, or came to its end. */
 static void
-bus_connected(SmBus *bus)
+bus_lost(void *context, const char *text)
 {
-	int error = 0;
-	socklen_t size = sizeof(error);
-	int on = 1;
-	int idle_s = 30;
+	bus_lose(context, text);
+}
 
-	getsockopt(bus->fd, SOL_SOCKET, SO_ERROR, &error, &size);
-	if (error != 0)
-	{
-		bus_lose(bus, strerror(error));
-		return;
-	}
-	setsockopt(bus->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	setsockopt(bus->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-	setsockopt(bus->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
-	loop_cancel(bus->field->loop, &bus->timer);
-	loop_watch(bus->field->loop, &bus->watch, bus->fd, EPOLLIN);
+/* The link stands. */
+static void
+bus_up(void *context)
+{
+	SmBus *bus = context;
+
 	bus->state = BUS_READY;
 	bus->answered = false;
 	bus->silent = 0;
@@ -194,75 +154,15 @@ bus_connected(SmBus *bus)
 	bus_pump(bus);
 }
 
-/* Begins to connect to the first address a look-up gave. */
+/* Begins to open the link. */
 static void
-bus_connect(SmBus *bus, const struct addrinfo *address)
+bus_open(SmBus *bus)
 {
 	int limit_ms = bus->timeout_ms > BUS_CONNECT_LEAST_MS ? bus->timeout_ms : BUS_CONNECT_LEAST_MS;
-	int done;
 
-	bus->state = BUS_CONNECTING;
-	bus->fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (bus->fd < 0)
-	{
-		bus_lose(bus, strerror(errno));
-		return;
-	}
-	done = connect(bus->fd, address->ai_addr, address->ai_addrlen);
-	bus_drop_lookup(bus);
-	if (done != 0 && errno != EINPROGRESS)
-	{
-		bus_lose(bus, strerror(errno));
-		return;
-	}
-	loop_watch(bus->field->loop, &bus->watch, bus->fd, EPOLLOUT);
-	loop_set(bus->field->loop, &bus->timer, base_now_us() + limit_ms * US_PER_MS);
-}
-
-/* Looks whether the name is known by now. */
-static void
-bus_check_lookup(SmBus *bus)
-{
-	SmLookup *lookup = bus->lookup;
-	int error = gai_error(&lookup->request);
-
-	if (error == EAI_INPROGRESS)
-		loop_set(bus->field->loop, &bus->timer, base_now_us() + BUS_RESOLVE_US);
-	else if (error != 0)
-		bus_lose(bus, gai_strerror(error));
-	else
-		bus_connect(bus, lookup->request.ar_result);
-}
-
-/* Begins to find out the address; numbers are known at once, names are asked for aside. */
-static void
-bus_resolve(SmBus *bus)
-{
-	SmLookup *lookup = base_alloc(sizeof(SmLookup));
-	struct addrinfo *result = NULL;
-	int error;
-
-	bus->state = BUS_RESOLVING;
-	lookup->hints.ai_socktype = SOCK_STREAM;
-	lookup->hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
-	if (getaddrinfo(bus->host, bus->port, &lookup->hints, &result) == 0)
-	{
-		free(lookup);
-		bus_connect(bus, result);
-		freeaddrinfo(result);
-		return;
-	}
-	lookup->hints.ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG;
-	lookup->request.ar_name = base_copy(bus->host);
-	lookup->request.ar_service = base_copy(bus->port);
-	lookup->request.ar_request = &lookup->hints;
-	lookup->list[0] = &lookup->request;
-	bus->lookup = lookup;
-	error = getaddrinfo_a(GAI_NOWAIT, lookup->list, 1, NULL);
-	if (error != 0)
-		bus_lose(bus, gai_strerror(error));
-	else
-		loop_set(bus->field->loop, &bus->timer, base_now_us() + BUS_RESOLVE_US);
+	loop_cancel(bus->field->loop, &bus->timer);
+	bus->state = BUS_OPENING;
+	link_open(&bus->link, limit_ms);
 }
 
 /* Throws away what came in before a question that could take it for its answer. */
@@ -270,8 +170,7 @@ static void
 bus_drain(SmBus *bus)
 {
 	bus->input_length = 0;
-	while (recv(bus->fd, bus->input, sizeof(bus->input), MSG_DONTWAIT) > 0)
-		;
+	link_drain(&bus->link);
 }
 
 /* Puts a question on the wire. */
@@ -281,12 +180,13 @@ bus_send(SmBus *bus, const SmExchange *exchange)
 	uint8_t adu[MBAP_ADU_MAX];
 	int length = bus->rtu ? rtu_frame(&exchange->request, adu)
 						  : mbap_frame(&exchange->request, ++bus->transaction, adu);
+	const char *why;
 	ssize_t sent;
 	SmAnswer unsent = {.kind = ANSWER_UNSENT, .text = "the connection was gone before sending"};
 
 	if (bus->rtu)
 		bus_drain(bus);
-	sent = send(bus->fd, adu, (size_t) length, MSG_NOSIGNAL);
+	sent = link_send(&bus->link, adu, (size_t) length, &why);
 	bus->exchange = *exchange;
 	bus->state = BUS_WAITING;
 	bus->requests++;
@@ -300,7 +200,7 @@ bus_send(SmBus *bus, const SmExchange *exchange)
 		bus->state = BUS_READY;
 		bus_finish(bus, &unsent);
 	}
-	bus_lose(bus, sent < 0 ? strerror(errno) : "the gateway does not take more bytes");
+	bus_lose(bus, why);
 }
 
 /* Chooses the next question: commands before everything else. */
@@ -331,7 +231,7 @@ bus_pump(SmBus *bus)
 			wake_us = command_us;
 		if (wake_us <= now_us && bus->retry_us <= now_us)
 		{
-			bus_resolve(bus);
+			bus_open(bus);
 			return;
 		}
 		if (wake_us != INT64_MAX && wake_us < bus->retry_us)
@@ -488,26 +388,19 @@ bus_take_input(SmBus *bus)
 	return true;
 }
 
+/* Bytes came in. */
 static void
-bus_ready(void *context, uint32_t events)
+bus_readable(void *context)
 {
 	SmBus *bus = context;
-	ssize_t got;
+	const char *why;
+	ssize_t got = link_receive(&bus->link, bus->input + bus->input_length,
+							   sizeof(bus->input) - (size_t) bus->input_length, &why);
 
-	(void) events;
-	if (bus->state == BUS_CONNECTING)
-	{
-		bus_connected(bus);
-		return;
-	}
-	got = recv(bus->fd, bus->input + bus->input_length, sizeof(bus->input) - bus->input_length, 0);
-	if (got < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
+	if (got < 0)
+		bus_lose(bus, why);
 	if (got <= 0)
-	{
-		bus_lose(bus, got == 0 ? "the gateway closed the connection" : strerror(errno));
 		return;
-	}
 	bus->input_length += (int) got;
 	if (bus_take_input(bus))
 		bus_pump(bus);
@@ -540,11 +433,7 @@ bus_timer(void *context)
 {
 	SmBus *bus = context;
 
-	if (bus->state == BUS_RESOLVING)
-		bus_check_lookup(bus);
-	else if (bus->state == BUS_CONNECTING)
-		bus_lose(bus, "could not connect in time");
-	else if (bus->state == BUS_WAITING)
+	if (bus->state == BUS_WAITING)
 		bus_timeout(bus);
 	else
 		bus_pump(bus);

@@ -38,8 +38,8 @@ field_free_bus(SmBus *bus)
 {
 	bus_close(bus);
 	free(bus->meters);
-	free(bus->host);
-	free(bus->port);
+	free(bus->link.host);
+	free(bus->link.port);
 	free(bus);
 }
 
@@ -144,15 +144,15 @@ field_take_bus(SmField *field, const SmPlanGateway *gateway)
 	SmBus *bus =
 		field_find_bus(field->buses, field->bus_count, gateway->site_id, gateway->gateway_id);
 
-	if (bus == NULL || strcmp(bus->host, gateway->host) != 0 ||
-		strcmp(bus->port, gateway->port) != 0 || bus->rtu != gateway->rtu)
+	if (bus == NULL || strcmp(bus->link.host, gateway->host) != 0 ||
+		strcmp(bus->link.port, gateway->port) != 0 || bus->rtu != gateway->rtu)
 	{
 		bus = base_alloc(sizeof(SmBus));
 		bus->field = field;
 		bus->site_id = gateway->site_id;
 		bus->gateway_id = gateway->gateway_id;
-		bus->host = base_copy(gateway->host);
-		bus->port = base_copy(gateway->port);
+		bus->link.host = base_copy(gateway->host);
+		bus->link.port = base_copy(gateway->port);
 		bus->rtu = gateway->rtu;
 		bus_init(bus);
 	}

@@ -7,6 +7,7 @@
 #ifndef FIELD_H
 #define FIELD_H
 
+#include "link.h"
 #include "loop.h"
 #include "mbap.h"
 #include "plan.h"
@@ -76,8 +77,7 @@ typedef struct SmMeter
 typedef enum SmBusState
 {
 	BUS_DOWN,
-	BUS_RESOLVING,
-	BUS_CONNECTING,
+	BUS_OPENING,
 	BUS_READY,
 	BUS_WAITING
 } SmBusState;
@@ -87,8 +87,6 @@ typedef struct SmBus
 	struct SmField *field;
 	int site_id;
 	int64_t gateway_id;
-	char *host;
-	char *port;
 	bool rtu; /* Modbus RTU instead of Modbus TCP: answers carry no number */
 	int timeout_ms;
 	int gap_ms;
@@ -97,16 +95,14 @@ typedef struct SmBus
 	int meter_count;
 	bool kept;
 
-	/* the wire: bus.c */
+	/* the link and the question under way: bus.c */
 	SmBusState state;
-	SmWatch watch;
-	SmTimer timer;
-	int fd;
-	void *lookup;
+	SmLink link;
+	SmTimer timer; /* of the question under way, the next question or the next connection */
 	uint16_t transaction;
-	bool answered; /* since the connection stands */
+	bool answered; /* since the link is up */
 	int silent;    /* timeouts in a row */
-	int failures;  /* connections in a row that came to nothing */
+	int failures;  /* links in a row that came to nothing */
 	int64_t retry_us;
 	int64_t quiet_us; /* no question before this */
 	int input_length;

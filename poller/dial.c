@@ -1,0 +1,132 @@
+/*
+ * dial.c - links that this side opens: a name or number is looked up and connected to by TCP
+ *
+ * Nothing here blocks; names are looked up in the background by the C library.
+ */
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "link.h"
+
+#define DIAL_LOOK_US (20 * US_PER_MS)
+#define DIAL_IDLE_S 30
+
+typedef struct SmLookup
+{
+	struct gaicb request;
+	struct gaicb *list[1];
+	struct addrinfo hints;
+} SmLookup;
+
+/* Frees a finished or abandoned look-up. One that is still running is left to the C library. */
+void
+dial_drop(SmLink *link)
+{
+	SmLookup *lookup = link->lookup;
+
+	link->lookup = NULL;
+	if (lookup == NULL || gai_cancel(&lookup->request) == EAI_NOTCANCELED)
+		return;
+	if (lookup->request.ar_result != NULL)
+		freeaddrinfo(lookup->request.ar_result);
+	free((char *) lookup->request.ar_name);
+	free((char *) lookup->request.ar_service);
+	free(lookup);
+}
+
+/* The connection was accepted or refused. */
+void
+dial_connected(SmLink *link)
+{
+	int error = 0;
+	socklen_t size = sizeof(error);
+	int on = 1;
+	int idle_s = DIAL_IDLE_S;
+
+	getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+	if (error != 0)
+	{
+		loop_unwatch(link->loop, &link->watch);
+		link_fail(link, strerror(error));
+		return;
+	}
+	setsockopt(link->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	setsockopt(link->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(link->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+	link_opened(link);
+}
+
+/* Begins to connect to the first address a look-up gave. */
+static void
+dial_connect(SmLink *link, const struct addrinfo *address)
+{
+	int done;
+
+	link->fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (link->fd < 0)
+	{
+		link_fail(link, strerror(errno));
+		return;
+	}
+	done = connect(link->fd, address->ai_addr, address->ai_addrlen);
+	if (done != 0 && errno != EINPROGRESS)
+	{
+		link_fail(link, strerror(errno));
+		return;
+	}
+	loop_watch(link->loop, &link->watch, link->fd, EPOLLOUT);
+	loop_set(link->loop, &link->timer, base_now_us() + link->limit_ms * US_PER_MS);
+}
+
+/* Looks whether the name is known by now. */
+void
+dial_step(SmLink *link)
+{
+	SmLookup *lookup = link->lookup;
+	int error = gai_error(&lookup->request);
+
+	if (error == EAI_INPROGRESS)
+		loop_set(link->loop, &link->timer, base_now_us() + DIAL_LOOK_US);
+	else if (error != 0)
+		link_fail(link, gai_strerror(error));
+	else
+	{
+		dial_connect(link, lookup->request.ar_result);
+		dial_drop(link);
+	}
+}
+
+/* Begins to find out the address; numbers are known at once, names are asked for aside. */
+void
+dial_open(SmLink *link)
+{
+	SmLookup *lookup = base_alloc(sizeof(SmLookup));
+	struct addrinfo *result = NULL;
+	int error;
+
+	lookup->hints.ai_socktype = SOCK_STREAM;
+	lookup->hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+	if (getaddrinfo(link->host, link->port, &lookup->hints, &result) == 0)
+	{
+		free(lookup);
+		dial_connect(link, result);
+		freeaddrinfo(result);
+		return;
+	}
+	lookup->hints.ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG;
+	lookup->request.ar_name = base_copy(link->host);
+	lookup->request.ar_service = base_copy(link->port);
+	lookup->request.ar_request = &lookup->hints;
+	lookup->list[0] = &lookup->request;
+	link->lookup = lookup;
+	error = getaddrinfo_a(GAI_NOWAIT, lookup->list, 1, NULL);
+	if (error != 0)
+		link_fail(link, gai_strerror(error));
+	else
+		loop_set(link->loop, &link->timer, base_now_us() + DIAL_LOOK_US);
+}
