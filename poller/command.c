@@ -243,7 +243,7 @@ command_take(SmCommand *command, const SmRequest *request, const SmAnswer *answe
 	int i;
 
 	memset(look, 0, sizeof(*look));
-	mbap_words(request, answer->frame, words);
+	mbap_words(request, answer->frame->pdu + 2, words);
 	for (i = command->block.first; i < command->block.first + command->block.points; i++)
 	{
 		const SmPoint *point = &command->points[i];

@@ -7,12 +7,9 @@
 #ifndef DLT645_H
 #define DLT645_H
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "request.h"
 
-#include "mbap.h"
-
-#define DLT645_ADDRESS 6
+#define DLT645_ADDRESS REQUEST_ADDRESS
 #define DLT645_DATA_MAX 200
 #define DLT645_FRAME_MAX (12 + DLT645_DATA_MAX)
 #define DLT645_ADDRESS_TEXT 13
@@ -28,6 +25,28 @@
 #define DLT645_SWITCH 0x1C
 #define DLT645_READ_1997 0x01
 #define DLT645_FOLLOW_1997 0x02
+#define DLT645_WRITE_1997 0x04
+#define DLT645_CLOCK 0x08
+#define DLT645_WRITE_2007 0x14
+
+/* A password as it travels. Holds secrets: never logged. */
+typedef struct SmDltKey
+{
+	uint8_t level;
+	uint8_t password[3]; /* lowest digits first */
+	uint8_t operator_code[4];
+} SmDltKey;
+
+/* Local time of a meter; only the last two digits of the year travel. */
+typedef struct SmDltTime
+{
+	int year;
+	int month;
+	int day;
+	int hour;
+	int minute;
+	int second;
+} SmDltTime;
 
 /* A frame; skipped: bytes before it that belong to none. */
 typedef struct SmDltFrame
@@ -64,5 +83,17 @@ extern SmReplyKind dlt645_check(const uint8_t asked[DLT645_ADDRESS], uint8_t con
 								const char **why);
 extern const char *dlt645_error_text(const SmDltFrame *frame, char *text, int size);
 extern const char *dlt645_fault_text(SmDltFault fault);
+
+/* dlt645_build.c */
+extern bool dlt645_parse_key(int level, const char *password, const char *operator_code,
+							 SmDltKey *key);
+extern bool dlt645_parse_di(SmProtocol protocol, const char *text, uint32_t *di);
+extern bool dlt645_build_read(SmRequest *request, const SmTarget *target, uint32_t di);
+extern void dlt645_build_read_address(SmRequest *request);
+extern bool dlt645_build_write(SmRequest *request, const SmTarget *target, uint32_t di,
+							   const SmDltKey *key, const uint8_t *data, int length);
+extern bool dlt645_build_switch(SmRequest *request, const SmTarget *target, const SmDltKey *key,
+								uint8_t command, const SmDltTime *until);
+extern void dlt645_build_clock(SmRequest *request, SmProtocol protocol, const SmDltTime *now);
 
 #endif

@@ -33,11 +33,12 @@ mbap_build_read(SmRequest *request, int unit, int function, int address, int cou
 	if (unit < 0 || unit > 255 || function < 1 || function > 4 || count < 1 ||
 		count > MBAP_READ_MAX || address < 0 || address + count > 65536)
 		return false;
-	request->unit = (uint8_t) unit;
+	memset(request, 0, sizeof(*request));
+	request->target.unit = (uint8_t) unit;
 	request->length = 5;
-	request->pdu[0] = (uint8_t) function;
-	mbap_put(request->pdu + 1, address);
-	mbap_put(request->pdu + 3, count);
+	request->body[0] = (uint8_t) function;
+	mbap_put(request->body + 1, address);
+	mbap_put(request->body + 3, count);
 	return true;
 }
 
@@ -51,21 +52,22 @@ mbap_build_write(SmRequest *request, int unit, int function, int address, const 
 	if (unit < 0 || unit > 255 || count < 1 || count > MBAP_WRITE_MAX || address < 0 ||
 		address + count > 65536)
 		return false;
-	request->unit = (uint8_t) unit;
-	request->pdu[0] = (uint8_t) function;
-	mbap_put(request->pdu + 1, address);
+	memset(request, 0, sizeof(*request));
+	request->target.unit = (uint8_t) unit;
+	request->body[0] = (uint8_t) function;
+	mbap_put(request->body + 1, address);
 	if ((function == 5 || function == 6) && count == 1)
 	{
-		mbap_put(request->pdu + 3, function == 6 ? words[0] : words[0] != 0 ? 0xFF00 : 0);
+		mbap_put(request->body + 3, function == 6 ? words[0] : words[0] != 0 ? 0xFF00 : 0);
 		request->length = 5;
 		return true;
 	}
 	if (function != 16)
 		return false;
-	mbap_put(request->pdu + 3, count);
-	request->pdu[5] = (uint8_t) (count * 2);
+	mbap_put(request->body + 3, count);
+	request->body[5] = (uint8_t) (count * 2);
 	for (i = 0; i < count; i++)
-		mbap_put(request->pdu + 6 + i * 2, words[i]);
+		mbap_put(request->body + 6 + i * 2, words[i]);
 	request->length = (uint8_t) (6 + count * 2);
 	return true;
 }
@@ -77,8 +79,8 @@ mbap_frame(const SmRequest *request, uint16_t transaction, uint8_t *adu)
 	mbap_put(adu, transaction);
 	mbap_put(adu + 2, 0);
 	mbap_put(adu + 4, request->length + 1);
-	adu[6] = request->unit;
-	memcpy(adu + MBAP_HEADER, request->pdu, request->length);
+	adu[6] = request->target.unit;
+	memcpy(adu + MBAP_HEADER, request->body, request->length);
 	return MBAP_HEADER + request->length;
 }
 
@@ -112,16 +114,16 @@ mbap_take(const uint8_t *bytes, int length, SmFrame *frame)
 static int
 mbap_expected_bytes(const SmRequest *request)
 {
-	int count = mbap_get(request->pdu + 3);
+	int count = mbap_get(request->body + 3);
 
-	return request->pdu[0] <= 2 ? (count + 7) / 8 : count * 2;
+	return request->body[0] <= 2 ? (count + 7) / 8 : count * 2;
 }
 
 /* Tells what is wrong with an answer whose unit and function are right; NULL when nothing is. */
 static const char *
 mbap_check_body(const SmRequest *request, const SmFrame *frame)
 {
-	if (request->pdu[0] <= 4)
+	if (request->body[0] <= 4)
 	{
 		int expected = mbap_expected_bytes(request);
 
@@ -129,7 +131,7 @@ mbap_check_body(const SmRequest *request, const SmFrame *frame)
 			return "the answer has another length than was asked for";
 		return NULL;
 	}
-	if (frame->length != 5 || memcmp(frame->pdu, request->pdu, 5) != 0)
+	if (frame->length != 5 || memcmp(frame->pdu, request->body, 5) != 0)
 		return "the write was not echoed as it was sent";
 	return NULL;
 }
@@ -140,14 +142,14 @@ mbap_check(const SmRequest *request, const SmFrame *frame, int *exception, const
 {
 	*exception = 0;
 	*why = NULL;
-	if (frame->unit != request->unit)
+	if (frame->unit != request->target.unit)
 		*why = "another unit answered";
-	else if (frame->length == 2 && frame->pdu[0] == (request->pdu[0] | 0x80))
+	else if (frame->length == 2 && frame->pdu[0] == (request->body[0] | 0x80))
 	{
 		*exception = frame->pdu[1];
 		return REPLY_EXCEPTION;
 	}
-	else if (frame->pdu[0] != request->pdu[0])
+	else if (frame->pdu[0] != request->body[0])
 		*why = "another function was answered";
 	else
 		*why = mbap_check_body(request, frame);
@@ -155,21 +157,21 @@ mbap_check(const SmRequest *request, const SmFrame *frame, int *exception, const
 }
 
 /*
- * Takes the values out of a good answer to a read, bits as words of 0 and 1, at most
- * MBAP_READ_MAX; returns their number.
+ * Makes words of the values of a good answer to a read (what follows its byte count), bits as
+ * words of 0 and 1, at most MBAP_READ_MAX; returns their number.
  */
 int
-mbap_words(const SmRequest *request, const SmFrame *frame, uint16_t *words)
+mbap_words(const SmRequest *request, const uint8_t *data, uint16_t *words)
 {
-	int count = mbap_get(request->pdu + 3);
+	int count = mbap_get(request->body + 3);
 	int i;
 
 	for (i = 0; i < count; i++)
 	{
-		if (request->pdu[0] <= 2)
-			words[i] = frame->pdu[2 + i / 8] >> (i % 8) & 1;
+		if (request->body[0] <= 2)
+			words[i] = data[i / 8] >> (i % 8) & 1;
 		else
-			words[i] = (uint16_t) mbap_get(frame->pdu + 2 + i * 2);
+			words[i] = (uint16_t) mbap_get(data + i * 2);
 	}
 	return count;
 }

@@ -6,22 +6,13 @@
 #ifndef MBAP_H
 #define MBAP_H
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "request.h"
 
 #define MBAP_HEADER 7
 #define MBAP_PDU_MAX 253
 #define MBAP_ADU_MAX (MBAP_HEADER + MBAP_PDU_MAX)
 #define MBAP_READ_MAX 125
 #define MBAP_WRITE_MAX 8
-
-/* One question to one unit. */
-typedef struct SmRequest
-{
-	uint8_t unit;
-	uint8_t length;
-	uint8_t pdu[6 + MBAP_WRITE_MAX * 2];
-} SmRequest;
 
 /* A frame found in received bytes; pdu points into them. */
 typedef struct SmFrame
@@ -33,20 +24,6 @@ typedef struct SmFrame
 	int taken;  /* bytes of the whole frame */
 } SmFrame;
 
-typedef enum SmFrameState
-{
-	FRAME_PARTIAL,
-	FRAME_WHOLE,
-	FRAME_BROKEN
-} SmFrameState;
-
-typedef enum SmReplyKind
-{
-	REPLY_GOOD,
-	REPLY_EXCEPTION,
-	REPLY_WRONG
-} SmReplyKind;
-
 extern bool mbap_build_read(SmRequest *request, int unit, int function, int address, int count);
 extern bool mbap_build_write(SmRequest *request, int unit, int function, int address,
 							 const uint16_t *words, int count);
@@ -54,7 +31,7 @@ extern int mbap_frame(const SmRequest *request, uint16_t transaction, uint8_t *a
 extern SmFrameState mbap_take(const uint8_t *bytes, int length, SmFrame *frame);
 extern SmReplyKind mbap_check(const SmRequest *request, const SmFrame *frame, int *exception,
 							  const char **why);
-extern int mbap_words(const SmRequest *request, const SmFrame *frame, uint16_t *words);
+extern int mbap_words(const SmRequest *request, const uint8_t *data, uint16_t *words);
 extern const char *mbap_exception_text(int code);
 
 #endif

@@ -7,10 +7,7 @@
 #ifndef Q376_H
 #define Q376_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
-#include "mbap.h"
+#include "request.h"
 
 #define Q376_USER_MAX 1024
 #define Q376_FRAME_MAX (8 + Q376_USER_MAX)

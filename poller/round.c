@@ -315,7 +315,7 @@ round_take(SmBus *bus, const SmRequest *request, const SmAnswer *answer)
 	uint16_t words[MBAP_READ_MAX];
 	int i;
 
-	mbap_words(request, answer->frame, words);
+	mbap_words(request, answer->frame->pdu + 2, words);
 	for (i = block->first; i < block->first + block->points; i++)
 	{
 		const SmPoint *point = &meter->model->points[i];

@@ -37,8 +37,8 @@ rtu_frame(const SmRequest *request, uint8_t *adu)
 	uint16_t crc;
 	int length = 1 + request->length;
 
-	adu[0] = request->unit;
-	memcpy(adu + 1, request->pdu, request->length);
+	adu[0] = request->target.unit;
+	memcpy(adu + 1, request->body, request->length);
 	crc = rtu_crc(adu, length);
 	adu[length] = (uint8_t) crc;
 	adu[length + 1] = (uint8_t) (crc >> 8);

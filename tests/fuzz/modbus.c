@@ -24,7 +24,7 @@ use_answer(const SmFrame *frame)
 
 	if (mbap_build_read(&request, frame->unit, function, 0, count) &&
 		mbap_check(&request, frame, &exception, &why) == REPLY_GOOD &&
-		mbap_words(&request, frame, words) != count)
+		mbap_words(&request, frame->pdu + 2, words) != count)
 		abort();
 }
 

@@ -65,30 +65,30 @@ test_reads(void)
 	const char *why;
 
 	ok(mbap_build_read(&request, 17, 3, 107, 3), "read holding registers");
-	ok(same(request.pdu, request.length, "03 00 6B 00 03"), "request as printed");
+	ok(same(request.body, request.length, "03 00 6B 00 03"), "request as printed");
 	frame = answer(17, "03 06 02 2B 00 00 00 64", bytes);
 	is(mbap_check(&request, &frame, &exception, &why), REPLY_GOOD, "answer as printed");
-	is(mbap_words(&request, &frame, words), 3, "three registers");
+	is(mbap_words(&request, frame.pdu + 2, words), 3, "three registers");
 	ok(words[0] == 555 && words[1] == 0 && words[2] == 100, "555, 0 and 100 as explained there");
 
 	mbap_build_read(&request, 17, 4, 8, 1);
-	ok(same(request.pdu, request.length, "04 00 08 00 01"), "read input registers");
+	ok(same(request.body, request.length, "04 00 08 00 01"), "read input registers");
 	frame = answer(17, "04 02 00 0A", bytes);
 	is(mbap_check(&request, &frame, &exception, &why), REPLY_GOOD, "its answer");
-	mbap_words(&request, &frame, words);
+	mbap_words(&request, frame.pdu + 2, words);
 	is(words[0], 10, "is 10");
 
 	mbap_build_read(&request, 17, 1, 19, 19);
-	ok(same(request.pdu, request.length, "01 00 13 00 13"), "read coils 20 to 38");
+	ok(same(request.body, request.length, "01 00 13 00 13"), "read coils 20 to 38");
 	frame = answer(17, "01 03 CD 6B 05", bytes);
 	is(mbap_check(&request, &frame, &exception, &why), REPLY_GOOD, "their answer");
-	is(mbap_words(&request, &frame, words), 19, "19 bits");
+	is(mbap_words(&request, frame.pdu + 2, words), 19, "19 bits");
 	ok(words[0] == 1 && words[1] == 0 && words[7] == 1 && words[16] == 1 && words[17] == 0 &&
 		   words[18] == 1,
 	   "coil 27 on, 26 on ... 38 on, 37 off, 36 on");
 
 	mbap_build_read(&request, 17, 2, 196, 22);
-	ok(same(request.pdu, request.length, "02 00 C4 00 16"), "read discrete inputs 197 to 218");
+	ok(same(request.body, request.length, "02 00 C4 00 16"), "read discrete inputs 197 to 218");
 	is(check(&request, 17, "02 03 AC DB 35"), REPLY_GOOD, "their answer");
 
 	ok(!mbap_build_read(&request, 1, 3, 0, 126), "126 registers are too many");
@@ -107,15 +107,15 @@ test_writes(void)
 	uint16_t pair[] = {0x000A, 0x0102};
 
 	ok(mbap_build_write(&request, 17, 5, 172, on, 1), "write coil 173");
-	ok(same(request.pdu, request.length, "05 00 AC FF 00"), "request as printed");
+	ok(same(request.body, request.length, "05 00 AC FF 00"), "request as printed");
 	is(check(&request, 17, "05 00 AC FF 00"), REPLY_GOOD, "echo as printed");
 	is(check(&request, 17, "05 00 AC 00 00"), REPLY_WRONG, "the opposite is no echo");
 	mbap_build_write(&request, 17, 6, 1, three, 1);
-	ok(same(request.pdu, request.length, "06 00 01 00 03"), "write register 2");
+	ok(same(request.body, request.length, "06 00 01 00 03"), "write register 2");
 	is(check(&request, 17, "06 00 01 00 03"), REPLY_GOOD, "its echo");
 	is(check(&request, 17, "06 00 01 00 04"), REPLY_WRONG, "another value is no echo");
 	mbap_build_write(&request, 17, 16, 1, pair, 2);
-	ok(same(request.pdu, request.length, "10 00 01 00 02 04 00 0A 01 02"), "write two registers");
+	ok(same(request.body, request.length, "10 00 01 00 02 04 00 0A 01 02"), "write two registers");
 	is(check(&request, 17, "10 00 01 00 02"), REPLY_GOOD, "their answer");
 	is(check(&request, 17, "10 00 01 00 01"), REPLY_WRONG, "only one was written");
 	is(check(&request, 17, "90 03"), REPLY_EXCEPTION, "refused");
@@ -134,7 +134,7 @@ test_refusals(void)
 	const char *why;
 
 	mbap_build_read(&request, 17, 1, 0x04A1, 1);
-	ok(same(request.pdu, request.length, "01 04 A1 00 01"), "the read that is refused there");
+	ok(same(request.body, request.length, "01 04 A1 00 01"), "the read that is refused there");
 	frame = answer(17, "81 02", bytes);
 	is(mbap_check(&request, &frame, &exception, &why), REPLY_EXCEPTION, "its exception");
 	is(exception, 2, "illegal data address");
