@@ -21,7 +21,7 @@ base_alloc(size_t size)
 
 	if (memory == NULL)
 	{
-		fputs("submeter-poller: out of memory\n", stderr);
+		fprintf(stderr, "%s: out of memory\n", program_invocation_short_name);
 		abort();
 	}
 	return memory;
@@ -34,7 +34,7 @@ base_resize(void *memory, size_t size)
 	memory = realloc(memory, size > 0 ? size : 1);
 	if (memory == NULL)
 	{
-		fputs("submeter-poller: out of memory\n", stderr);
+		fprintf(stderr, "%s: out of memory\n", program_invocation_short_name);
 		abort();
 	}
 	return memory;

@@ -9,6 +9,7 @@
  * of them gets a reply that says "lost", and a new connection is tried for ever, with jitter so
  * that many pollers do not come back in step.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,7 +178,7 @@ db_connect(SmDb *db)
 										   "keepalives_count",          "tcp_user_timeout",
 										   "fallback_application_name", "dbname",
 										   "client_encoding",           NULL};
-	const char *const values[] = {"20",         "5",    "4", "30000", "submeter-poller",
+	const char *const values[] = {"20",         "5",    "4", "30000", program_invocation_short_name,
 								  db->conninfo, "UTF8", NULL};
 
 	db->state = DB_CONNECTING;
