@@ -13,6 +13,7 @@
 #include "utils/guc.h"
 
 #include "notice.h"
+#include "secret.h"
 #include "worker.h"
 
 PG_MODULE_MAGIC;
@@ -43,6 +44,7 @@ _PG_init(void)
 {
 	module_init();
 	notice_init();
+	secret_init();
 	worker_init();
 
 	MarkGUCPrefixReserved("submeter");

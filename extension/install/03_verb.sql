@@ -74,6 +74,8 @@ INSERT INTO submeter.verb (verb, roles, dangerous) VALUES
 	('ask_approval', '{submeter_admin,submeter_operator,submeter_cashier,submeter_field,submeter_erp}', false),
 	('decide_approval', '{submeter_admin}', false),
 	('poller', '{submeter_poller}', false),
+	('set_secret', '{submeter_admin}', false),
+	('rotate_secrets', '{submeter_admin}', false),
 	('create_partitions', '{submeter_admin}', false),
 	('run_duties', '{submeter_admin}', false);
 

@@ -231,7 +231,11 @@ _sm_initdb()
 	as_server "$(server_prefix "$name")$SM_BINDIR/initdb" -D "$SM_RUN/$name/data" -U postgres \
 		--auth=trust --locale=C.UTF-8 --encoding=UTF8 --no-sync >"$SM_RUN/$name/initdb.log" 2>&1 ||
 		{ cat "$SM_RUN/$name/initdb.log" >&2; return 1; }
+	# The key that secrets are sealed with, as a server has one.
+	(umask 077 && head -c 32 /dev/urandom | base64 >"$SM_RUN/$name/secret_key") &&
+		_sm_give "$SM_RUN/$name/secret_key" || return 1
 	_sm_configure "$name" \
+		"submeter.secret_key_file = '$SM_RUN/$name/secret_key'" \
 		"listen_addresses = ''" \
 		"timezone = 'UTC'" \
 		"log_timezone = 'UTC'" \
