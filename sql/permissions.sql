@@ -40,6 +40,7 @@ INSERT INTO submeter.meter_key (site_id, meter_id, password) VALUES (1, 1, '0000
 INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during)
 SELECT t.site_id, a.account_id, a.account_id, t.tariff_id, '["2025-01-01 00:00+08",)' FROM submeter.tariff t JOIN submeter.account a USING (site_id);
 INSERT INTO submeter.calendar_day (site_id, day, closed) VALUES (1, '2025-01-29', true), (2, '2025-01-29', true);
+SELECT count(submeter.set_secret(s.site_id, 'x', 'x')) AS secrets FROM submeter.site s;
 INSERT INTO submeter.payment_channel (site_id, channel) VALUES (1, 'cash'), (2, 'cash') ON CONFLICT DO NOTHING;
 INSERT INTO submeter.payment_order (site_id, account_id, provider, amount, idempotency_key) VALUES (1, 1, 'alipay', 5, 'o1'), (1, 2, 'alipay', 5, 'o2'), (2, 20, 'alipay', 5, 'o1');
 SELECT m.site_id, sum(submeter.ingest(m.site_id, ARRAY[jsonb_populate_record(NULL::submeter.reading_input, jsonb_build_object('meter_id', m.meter_id,
@@ -298,6 +299,7 @@ INSERT INTO verb_call VALUES
 	('why_dark', 'count(*) FROM submeter.why_dark(S, M)'), ('evaluate_alarms', 'submeter.evaluate_alarms(S)'),
 	('acknowledge_alarm', 'submeter.acknowledge_alarm(S, L)'), ('ask_approval', 'submeter.ask_approval(S, ''adjust'', ''{}'', ''x'')'),
 	('decide_approval', 'submeter.decide_approval(S, P, false)'), ('run_duties', 'submeter.run_duties(''2025-01-01'')'),
+	('set_secret', 'submeter.set_secret(S, ''x'', ''x'')'), ('rotate_secrets', 'submeter.rotate_secrets(S)'),
 	('create_partitions', 'submeter.create_partitions(''2025-01-01'', ''2025-02-01'')'), ('create_storage', 'submeter.create_storage()'), ('adopt', 'submeter.adopt(''x'')'),
 	('enter_grid_bill', 'submeter.enter_grid_bill(S, ''2025-02-01 00:00+08'', 5, 4, ''G-2'')'),
 	('run_share', 'count(*) FROM submeter.run_share(S, ''lift'', ''2025-01-01 00:00+08'')'), ('reverse_share', 'submeter.reverse_share(S, ''lift'', ''2025-01-01 00:00+08'', ''x'')'),
