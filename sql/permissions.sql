@@ -40,6 +40,9 @@ INSERT INTO submeter.meter_key (site_id, meter_id, password) VALUES (1, 1, '0000
 INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during)
 SELECT t.site_id, a.account_id, a.account_id, t.tariff_id, '["2025-01-01 00:00+08",)' FROM submeter.tariff t JOIN submeter.account a USING (site_id);
 INSERT INTO submeter.calendar_day (site_id, day, closed) VALUES (1, '2025-01-29', true), (2, '2025-01-29', true);
+INSERT INTO submeter.outbound (site_id, kind, host, channel) SELECT site_id, 'x', 'x', 'x' FROM submeter.site;
+INSERT INTO submeter.outbound_host (site_id, host) SELECT site_id, 'x' FROM submeter.site;
+INSERT INTO submeter.outbound_channel (site_id, channel, per_minute) SELECT site_id, 'x', 1 FROM submeter.site;
 SELECT count(submeter.set_secret(s.site_id, 'x', 'x')) AS secrets FROM submeter.site s;
 INSERT INTO submeter.payment_channel (site_id, channel) VALUES (1, 'cash'), (2, 'cash') ON CONFLICT DO NOTHING;
 INSERT INTO submeter.payment_order (site_id, account_id, provider, amount, idempotency_key) VALUES (1, 1, 'alipay', 5, 'o1'), (1, 2, 'alipay', 5, 'o2'), (2, 20, 'alipay', 5, 'o1');
@@ -300,6 +303,8 @@ INSERT INTO verb_call VALUES
 	('acknowledge_alarm', 'submeter.acknowledge_alarm(S, L)'), ('ask_approval', 'submeter.ask_approval(S, ''adjust'', ''{}'', ''x'')'),
 	('decide_approval', 'submeter.decide_approval(S, P, false)'), ('run_duties', 'submeter.run_duties(''2025-01-01'')'),
 	('set_secret', 'submeter.set_secret(S, ''x'', ''x'')'), ('rotate_secrets', 'submeter.rotate_secrets(S)'),
+	('resend_outbound', 'submeter.resend_outbound(S, 0, ''x'')'), ('claim_outbound', 'count(*) FROM submeter.claim_outbound(''c'', 1)'),
+	('report_outbound', 'submeter.report_outbound(S, 0, ''c'', ''not_sent'', NULL, NULL, NULL, NULL)'),
 	('create_partitions', 'submeter.create_partitions(''2025-01-01'', ''2025-02-01'')'), ('create_storage', 'submeter.create_storage()'), ('adopt', 'submeter.adopt(''x'')'),
 	('enter_grid_bill', 'submeter.enter_grid_bill(S, ''2025-02-01 00:00+08'', 5, 4, ''G-2'')'),
 	('run_share', 'count(*) FROM submeter.run_share(S, ''lift'', ''2025-01-01 00:00+08'')'), ('reverse_share', 'submeter.reverse_share(S, ''lift'', ''2025-01-01 00:00+08'', ''x'')'),
@@ -323,7 +328,7 @@ CREATE TEMP TABLE deed AS
 SELECT v.verb, who, pg_temp.try(who, pg_temp.fill(v.call, 1)) AS here, CASE WHEN v.call LIKE '%(S%' THEN pg_temp.try(who, pg_temp.fill(v.call, 2)) END AS there
 FROM verb_call v, unnest(pg_temp.staff()) who;
 -- Verbs nobody tries here.
-SELECT v.verb FROM submeter.verb v WHERE v.verb NOT IN (SELECT c.verb FROM verb_call c) AND v.verb <> 'poller' ORDER BY 1;
+SELECT v.verb FROM submeter.verb v WHERE v.verb NOT IN (SELECT c.verb FROM verb_call c) AND v.verb NOT IN ('poller', 'courier') ORDER BY 1;
 SELECT verb, string_agg(who, ' ' ORDER BY who) FILTER (WHERE here <> 'no') AS may, string_agg(DISTINCT here, ', ') FILTER (WHERE here NOT IN ('yes', 'no')) AS otherwise
 FROM deed GROUP BY 1 ORDER BY 1;
 SELECT verb, who, there FROM deed WHERE there <> 'no' ORDER BY 1, 2;

@@ -76,6 +76,8 @@ INSERT INTO submeter.verb (verb, roles, dangerous) VALUES
 	('poller', '{submeter_poller}', false),
 	('set_secret', '{submeter_admin}', false),
 	('rotate_secrets', '{submeter_admin}', false),
+	('courier', '{submeter_courier}', false),
+	('resend_outbound', '{submeter_admin,submeter_operator}', true),
 	('create_partitions', '{submeter_admin}', false),
 	('run_duties', '{submeter_admin}', false);
 

@@ -129,6 +129,11 @@ BEGIN
 	UPDATE submeter.notice n
 	SET state = 'cancelled', last_error = 'queued in the original installation'
 	WHERE n.state = 'queued';
+	-- Of requests to the outside the original may have sent the rest, or does so still.
+	UPDATE submeter.outbound o
+	SET state = CASE o.state WHEN 'claimed' THEN 'unknown' ELSE 'cancelled' END, lease_until = NULL, finished_at = clock_timestamp(),
+		detail = CASE o.state WHEN 'claimed' THEN 'in flight when the database was copied' ELSE 'queued in the original installation' END
+	WHERE o.state IN ('queued', 'claimed');
 	UPDATE submeter.installation i
 	SET system_identifier = submeter.system_identifier(),
 		database_oid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()),
