@@ -57,11 +57,11 @@ bus_set_online(SmBus *bus, bool online, const char *text)
 		bus->online = online;
 		bus->dirty = true;
 		if (online)
-			log_info("gateway %d/%lld (%s:%s) answers", bus->site_id, (long long) bus->gateway_id,
-					 bus->link.host, bus->link.port);
+			log_info("gateway %d/%lld (%s) answers", bus->site_id, (long long) bus->gateway_id,
+					 bus->link.via);
 		else
-			log_warning("gateway %d/%lld (%s:%s): %s", bus->site_id, (long long) bus->gateway_id,
-						bus->link.host, bus->link.port, text);
+			log_warning("gateway %d/%lld (%s): %s", bus->site_id, (long long) bus->gateway_id,
+						bus->link.route->address, text);
 	}
 	field_set_error(bus->error, online ? NULL : text, &bus->dirty);
 }
@@ -117,6 +117,8 @@ bus_lose(SmBus *bus, const char *text)
 	bool useless = bus->state == BUS_OPENING || !bus->answered;
 
 	log_debug("gateway %d/%lld: %s", bus->site_id, (long long) bus->gateway_id, text);
+	if (bus->state != BUS_OPENING && !bus->heard)
+		link_blame(&bus->link);
 	bus_drop(bus);
 	bus->retry_us = base_now_us() + bus_retry_us(bus);
 	if (useless)
@@ -148,6 +150,7 @@ bus_up(void *context)
 
 	bus->state = BUS_READY;
 	bus->answered = false;
+	bus->heard = false;
 	bus->silent = 0;
 	if (bus->failures > 0)
 		round_bus_up(bus);
@@ -192,7 +195,9 @@ bus_send(SmBus *bus, const SmExchange *exchange)
 	bus->requests++;
 	if (sent == length)
 	{
-		loop_set(bus->field->loop, &bus->timer, base_now_us() + bus->timeout_ms * US_PER_MS);
+		loop_set(bus->field->loop, &bus->timer,
+				 base_now_us() + bus->timeout_ms * US_PER_MS +
+					 link_transit_us(&bus->link, (size_t) length));
 		return;
 	}
 	if (sent <= 0)
@@ -239,8 +244,8 @@ bus_pump(SmBus *bus)
 	}
 	else if (bus->state != BUS_READY)
 		return;
-	else if (now_us < bus->quiet_us)
-		wake_us = bus->quiet_us;
+	else if (now_us < bus->quiet_us || now_us < bus->link.clear_us)
+		wake_us = bus->quiet_us > bus->link.clear_us ? bus->quiet_us : bus->link.clear_us;
 	else if (bus_choose(bus, now_us, &exchange, &wake_us))
 	{
 		bus_send(bus, &exchange);
@@ -344,6 +349,7 @@ bus_take_frame(SmBus *bus, const SmFrame *frame)
 			answer.kind = ANSWER_WRONG;
 	}
 	bus->answered = true;
+	bus->heard = true;
 	bus->silent = 0;
 	bus->failures = 0;
 	bus_set_online(bus, true, NULL);

@@ -59,7 +59,7 @@ diagnose_parse_read(SmDiagnoseRead *read, int count, char **arguments)
 
 	while ((option = getopt_long(count, arguments, "", known, NULL)) != -1)
 	{
-		if (option == 'a' && !plan_split_address(optarg, &read->host, &read->port))
+		if (option == 'a' && !route_split_address(optarg, &read->host, &read->port))
 			return "--address is not host:port";
 		if (option == 'u' && !base_parse_int(optarg, 0, 255, &read->unit))
 			return "--unit is not 0 to 255";

@@ -5,8 +5,6 @@
  */
 #include <errno.h>
 #include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,7 +12,6 @@
 #include "link.h"
 
 #define DIAL_LOOK_US (20 * US_PER_MS)
-#define DIAL_IDLE_S 30
 
 typedef struct SmLookup
 {
@@ -41,27 +38,19 @@ dial_drop(SmLink *link)
 
 /* The connection was accepted or refused. */
 void
-dial_connected(SmLink *link)
+dial_done(SmLink *link)
 {
 	int error = 0;
 	socklen_t size = sizeof(error);
-	int on = 1;
-	int idle_s = DIAL_IDLE_S;
 
 	getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &error, &size);
-	if (error != 0)
-	{
-		loop_unwatch(link->loop, &link->watch);
-		link_fail(link, strerror(error));
-		return;
-	}
-	setsockopt(link->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	setsockopt(link->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-	setsockopt(link->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
-	link_opened(link);
+	if (error == 0 && link_tune(link->fd))
+		link_connected(link);
+	else
+		link_fail(link, strerror(error != 0 ? error : errno));
 }
 
-/* Begins to connect to the first address a look-up gave. */
+/* Begins to connect to the first address a look-up gave. The time limit begins anew with it. */
 static void
 dial_connect(SmLink *link, const struct addrinfo *address)
 {
@@ -80,7 +69,7 @@ dial_connect(SmLink *link, const struct addrinfo *address)
 		return;
 	}
 	loop_watch(link->loop, &link->watch, link->fd, EPOLLOUT);
-	loop_set(link->loop, &link->timer, base_now_us() + link->limit_ms * US_PER_MS);
+	loop_set(link->loop, &link->timer, link->limit_us);
 }
 
 /* Looks whether the name is known by now. */
@@ -105,13 +94,15 @@ dial_step(SmLink *link)
 void
 dial_open(SmLink *link)
 {
+	const char *host = link->on_backup ? link->route->backup_host : link->route->host;
+	const char *port = link->on_backup ? link->route->backup_port : link->route->port;
 	SmLookup *lookup = base_alloc(sizeof(SmLookup));
 	struct addrinfo *result = NULL;
 	int error;
 
 	lookup->hints.ai_socktype = SOCK_STREAM;
 	lookup->hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
-	if (getaddrinfo(link->host, link->port, &lookup->hints, &result) == 0)
+	if (getaddrinfo(host, port, &lookup->hints, &result) == 0)
 	{
 		free(lookup);
 		dial_connect(link, result);
@@ -119,8 +110,8 @@ dial_open(SmLink *link)
 		return;
 	}
 	lookup->hints.ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG;
-	lookup->request.ar_name = base_copy(link->host);
-	lookup->request.ar_service = base_copy(link->port);
+	lookup->request.ar_name = base_copy(host);
+	lookup->request.ar_service = base_copy(port);
 	lookup->request.ar_request = &lookup->hints;
 	lookup->list[0] = &lookup->request;
 	link->lookup = lookup;

@@ -38,8 +38,6 @@ field_free_bus(SmBus *bus)
 {
 	bus_close(bus);
 	free(bus->meters);
-	free(bus->link.host);
-	free(bus->link.port);
 	free(bus);
 }
 
@@ -144,21 +142,19 @@ field_take_bus(SmField *field, const SmPlanGateway *gateway)
 	SmBus *bus =
 		field_find_bus(field->buses, field->bus_count, gateway->site_id, gateway->gateway_id);
 
-	if (bus == NULL || strcmp(bus->link.host, gateway->host) != 0 ||
-		strcmp(bus->link.port, gateway->port) != 0 || bus->rtu != gateway->rtu)
+	if (bus == NULL || !route_is_same(bus->link.route, &gateway->route) || bus->rtu != gateway->rtu)
 	{
 		bus = base_alloc(sizeof(SmBus));
 		bus->field = field;
 		bus->site_id = gateway->site_id;
 		bus->gateway_id = gateway->gateway_id;
-		bus->link.host = base_copy(gateway->host);
-		bus->link.port = base_copy(gateway->port);
 		bus->rtu = gateway->rtu;
 		bus_init(bus);
 	}
 	else
 		round_abandon(bus);
 	bus->kept = true;
+	bus->link.route = &gateway->route;
 	bus->timeout_ms = gateway->timeout_ms;
 	bus->gap_ms = gateway->gap_ms;
 	bus->interval_us = gateway->poll_interval_ms * US_PER_MS;

@@ -100,7 +100,8 @@ typedef struct SmBus
 	SmLink link;
 	SmTimer timer; /* of the question under way, the next question or the next connection */
 	uint16_t transaction;
-	bool answered; /* since the link is up */
+	bool answered; /* since the link is up; or it was up long enough not to be what fails */
+	bool heard;    /* since the link is up, really */
 	int silent;    /* timeouts in a row */
 	int failures;  /* links in a row that came to nothing */
 	int64_t retry_us;

@@ -132,9 +132,9 @@ main_print_plan(SmPoller *poller)
 	printf("gateways: %d\nmeters: %d\nmodels: %d\nproblems: %d\n", field->bus_count,
 		   field->meter_count, field->plan->model_count, field->left_out_count);
 	for (i = 0; i < field->bus_count; i++)
-		printf("gateway %d/%lld: %s:%s, %d meters every %lld ms\n", field->buses[i]->site_id,
-			   (long long) field->buses[i]->gateway_id, field->buses[i]->link.host,
-			   field->buses[i]->link.port, field->buses[i]->meter_count,
+		printf("gateway %d/%lld: %s, %d meters every %lld ms\n", field->buses[i]->site_id,
+			   (long long) field->buses[i]->gateway_id, field->buses[i]->link.route->address,
+			   field->buses[i]->meter_count,
 			   (long long) (field->buses[i]->interval_us / US_PER_MS));
 	for (i = 0; i < field->left_out_count; i++)
 	{

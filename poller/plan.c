@@ -20,7 +20,8 @@ const char plan_sql[] =
 	" FROM submeter.poller_points();"
 	"SELECT model, action, function, address, registers, settle_ms"
 	" FROM submeter.poller_switches();"
-	"SELECT site_id, gateway_id, transport, address, timeout_ms, gap_ms, poll_interval_ms"
+	"SELECT site_id, gateway_id, transport, address, timeout_ms, gap_ms, poll_interval_ms,"
+	" backup_address, dial_in, registration, heartbeat, heartbeat_answer, tls, q376_port, q376_line"
 	" FROM submeter.poller_gateways() ORDER BY site_id, gateway_id;"
 	"SELECT site_id, meter_id, gateway_id, bus_address, model FROM submeter.poller_meters()"
 	" ORDER BY site_id, meter_id";
@@ -52,6 +53,14 @@ static bool
 plan_int(PGresult *result, int row, int column, int64_t low, int64_t high, int64_t *value)
 {
 	return base_parse_int(plan_text(result, row, column), low, high, value);
+}
+
+static bool
+plan_is_true(PGresult *result, int row, int column)
+{
+	const char *text = plan_text(result, row, column);
+
+	return text != NULL && text[0] == 't';
 }
 
 static int
@@ -90,34 +99,6 @@ plan_find_gateway(const SmPlan *plan, int site_id, int64_t gateway_id)
 		return NULL;
 	return bsearch(&key, plan->gateways, (size_t) plan->gateway_count, sizeof(SmPlanGateway),
 				   plan_compare_gateway);
-}
-
-/*
- * Splits host:port or [host]:port; the parts are the caller's to free. False when there is no
- * port, or one that cannot be.
- */
-bool
-plan_split_address(const char *address, char **host, char **port)
-{
-	const char *colon = address != NULL ? strrchr(address, ':') : NULL;
-	size_t length = colon != NULL ? (size_t) (colon - address) : 0;
-	int64_t number;
-
-	if (length == 0 || !base_parse_int(colon + 1, 1, 65535, &number))
-		return false;
-	if (address[0] == '[' && address[length - 1] == ']')
-	{
-		address++;
-		length -= 2;
-	}
-	else if (memchr(address, ':', length) != NULL)
-		return false;
-	if (length == 0 || memchr(address, ' ', length) != NULL)
-		return false;
-	*host = base_copy(address);
-	(*host)[length] = '\0';
-	*port = base_copy(colon + 1);
-	return true;
 }
 
 /* Parses {1,65280} as PostgreSQL writes it; the number of words, or -1. */
@@ -281,6 +262,35 @@ plan_parse_switches(SmPlan *plan, PGresult *result)
 	}
 }
 
+/* Understands how a gateway is reached and how fast; what is wrong with it, or NULL. */
+static const char *
+plan_parse_gateway(PGresult *result, int row, SmPlanGateway *gateway)
+{
+	SmRouteText text = {.transport = plan_text(result, row, 2),
+						.address = plan_text(result, row, 3),
+						.backup = plan_text(result, row, 7),
+						.registration = plan_text(result, row, 9),
+						.heartbeat = plan_text(result, row, 10),
+						.heartbeat_answer = plan_text(result, row, 11),
+						.dial_in = plan_is_true(result, row, 8),
+						.tls = plan_is_true(result, row, 12)};
+	const char *why = NULL;
+	int64_t timeout_ms;
+	int64_t gap_ms;
+
+	gateway->rtu = text.transport != NULL && strcmp(text.transport, "rtu-over-tcp") == 0;
+	if (text.transport == NULL || (!gateway->rtu && strcmp(text.transport, "modbus-tcp") != 0))
+		return "its transport is not one this poller speaks";
+	if (!plan_int(result, row, 4, 1, 600000, &timeout_ms) ||
+		!plan_int(result, row, 5, 0, 600000, &gap_ms) ||
+		!plan_int(result, row, 6, 1, INT64_C(86400000) * 366, &gateway->poll_interval_ms))
+		return "its times are out of range";
+	gateway->timeout_ms = (int) timeout_ms;
+	gateway->gap_ms = (int) gap_ms;
+	gateway->good = route_parse(&text, &gateway->route, &why);
+	return why;
+}
+
 static void
 plan_parse_gateways(SmPlan *plan, PGresult *result)
 {
@@ -291,42 +301,20 @@ plan_parse_gateways(SmPlan *plan, PGresult *result)
 	for (row = 0; row < rows; row++)
 	{
 		SmPlanGateway *gateway = &plan->gateways[plan->gateway_count];
-		const char *transport = plan_text(result, row, 2);
-		const char *address = plan_text(result, row, 3);
-		int64_t numbers[4];
+		const char *wrong;
+		int64_t site_id;
 
-		if (!plan_int(result, row, 0, INT32_MIN, INT32_MAX, &numbers[0]) ||
+		if (!plan_int(result, row, 0, INT32_MIN, INT32_MAX, &site_id) ||
 			!plan_int(result, row, 1, INT64_MIN, INT64_MAX, &gateway->gateway_id))
 			continue;
-		gateway->site_id = (int) numbers[0];
+		gateway->site_id = (int) site_id;
 		plan->gateway_count++;
-		gateway->rtu = transport != NULL && strcmp(transport, "rtu-over-tcp") == 0;
-		gateway->good = gateway->rtu || (transport != NULL && strcmp(transport, "modbus-tcp") == 0);
-		if (!gateway->good)
-		{
+		wrong = plan_parse_gateway(result, row, gateway);
+		if (wrong != NULL)
 			plan_problem(plan, gateway->site_id, true, gateway->gateway_id,
-						 "transport \"%s\" is not one this poller speaks",
-						 transport != NULL ? transport : "");
-			continue;
-		}
-		gateway->good = plan_split_address(address, &gateway->host, &gateway->port);
-		if (!gateway->good)
-			plan_problem(plan, gateway->site_id, true, gateway->gateway_id,
-						 "address \"%s\" is not host:port", address != NULL ? address : "");
-		else if (!plan_int(result, row, 4, 1, 600000, &numbers[1]) ||
-				 !plan_int(result, row, 5, 0, 600000, &numbers[2]) ||
-				 !plan_int(result, row, 6, 1, INT64_C(86400000) * 366, &numbers[3]))
-		{
-			gateway->good = false;
-			plan_problem(plan, gateway->site_id, true, gateway->gateway_id,
-						 "its times are out of range");
-		}
-		else
-		{
-			gateway->timeout_ms = (int) numbers[1];
-			gateway->gap_ms = (int) numbers[2];
-			gateway->poll_interval_ms = numbers[3];
-		}
+						 "address \"%s\", transport \"%s\": %s",
+						 plan_text(result, row, 3) != NULL ? plan_text(result, row, 3) : "",
+						 plan_text(result, row, 2) != NULL ? plan_text(result, row, 2) : "", wrong);
 	}
 }
 
@@ -385,7 +373,7 @@ plan_parse_meters(SmPlan *plan, PGresult *result)
 SmPlan *
 plan_parse(PGresult *const *results, int count, const char **why)
 {
-	static const int columns[PLAN_RESULTS] = {4, 9, 6, 7, 5};
+	static const int columns[PLAN_RESULTS] = {4, 9, 6, 15, 5};
 	SmPlan *plan;
 	int i;
 
@@ -420,10 +408,7 @@ plan_free(SmPlan *plan)
 		free(plan->models[i].blocks);
 	}
 	for (i = 0; i < plan->gateway_count; i++)
-	{
-		free(plan->gateways[i].host);
-		free(plan->gateways[i].port);
-	}
+		route_free(&plan->gateways[i].route);
 	for (i = 0; i < plan->problem_count; i++)
 		free(plan->problems[i].text);
 	free(plan->models);

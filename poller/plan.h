@@ -9,6 +9,7 @@
 #include "base.h"
 #include "coalesce.h"
 #include "mbap.h"
+#include "route.h"
 
 #define PLAN_RESULTS 5
 
@@ -48,8 +49,7 @@ typedef struct SmPlanGateway
 {
 	int site_id;
 	int64_t gateway_id;
-	char *host;
-	char *port;
+	SmRoute route;
 	bool rtu; /* frames without transaction numbers */
 	int timeout_ms;
 	int gap_ms;
@@ -90,7 +90,6 @@ typedef struct SmPlan
 extern const char plan_sql[];
 extern SmPlan *plan_parse(PGresult *const *results, int count, const char **why);
 extern void plan_free(SmPlan *plan);
-extern bool plan_split_address(const char *address, char **host, char **port);
 extern int plan_parse_array(const char *text, uint16_t *words, int most);
 extern const SmPlanGateway *plan_find_gateway(const SmPlan *plan, int site_id, int64_t gateway_id);
 

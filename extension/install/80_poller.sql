@@ -15,13 +15,15 @@ COMMENT ON FUNCTION submeter.poller_sites() IS
 'The sites the calling poller works at; 55000 in a copied database or one whose storage is older than its code.';
 
 CREATE FUNCTION submeter.poller_gateways()
-RETURNS TABLE(site_id int, gateway_id bigint, code text, transport text, address text, timeout_ms int, gap_ms int, poll_interval_ms bigint)
+RETURNS TABLE(site_id int, gateway_id bigint, code text, transport text, address text, timeout_ms int, gap_ms int, poll_interval_ms bigint,
+	backup_address text, dial_in boolean, registration text, heartbeat text, heartbeat_answer text, tls boolean, q376_port int, q376_line int)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 	-- authorize: poller_sites() guards and limits.
 	SELECT g.site_id, g.gateway_id, g.code, g.transport, g.address, g.timeout_ms, g.gap_ms,
-		(extract(epoch FROM g.poll_interval) * 1000)::bigint
+		(extract(epoch FROM g.poll_interval) * 1000)::bigint, g.backup_address, g.dial_in, g.registration, g.heartbeat, g.heartbeat_answer, g.tls,
+		g.q376_port::int, g.q376_line::int
 	FROM submeter.gateway g
 	WHERE g.site_id = ANY (submeter.poller_sites()) AND g.enabled
 	ORDER BY g.site_id, g.gateway_id

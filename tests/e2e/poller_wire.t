@@ -125,7 +125,7 @@ wait_for 40 'the command is carried out' says confirmed state "$id"
 # a plan that is partly wrong
 sql "INSERT INTO submeter.gateway (site_id, gateway_id, code, address) VALUES (1, 9, 'G9', 'nowhere')"
 field_meter 90 1 'x1' "$dds"
-ok 'a wrong address is reported' wait_until 15 says 'address "nowhere" is not host:port' \
+ok 'a wrong address is reported' wait_until 15 says 'address "nowhere", transport "modbus-tcp": its address is not host:port' \
 	sql 'SELECT last_error FROM submeter.gateway WHERE gateway_id = 9'
 ok 'a wrong unit is reported' wait_until 15 says 'bus address "x1" is not a Modbus unit (0 to 255)' \
 	sql 'SELECT last_error FROM submeter.meter_state WHERE meter_id = 90'

@@ -1,7 +1,7 @@
 /*
  * test_poller_plan.c - plans, good and malformed: what cannot be right is left out with a reason
  */
-/* links: poller/plan.c poller/coalesce.c poller/point.c poller/mbap.c poller/base.c */
+/* links: poller/plan.c poller/route.c poller/coalesce.c poller/point.c poller/mbap.c poller/base.c */
 /* libs: -lpq -lm */
 #include <stdlib.h>
 
@@ -12,7 +12,7 @@
 static PGresult *
 table(int columns, const char *const *rows)
 {
-	static PGresAttDesc names[9];
+	static PGresAttDesc names[15];
 	PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
 	int row;
 	int column;
@@ -71,7 +71,7 @@ static void
 test_plan(void)
 {
 	PGresult *results[PLAN_RESULTS] = {table(4, models), table(9, points), table(6, switches),
-									   table(7, gateways), table(5, meters)};
+									   table(15, gateways), table(5, meters)};
 	const char *why = NULL;
 	SmPlan *plan = plan_parse(results, PLAN_RESULTS, &why);
 	int i;
@@ -88,12 +88,12 @@ test_plan(void)
 	ok(plan->meters[1].site_id == 2 && plan->meters[1].unit == 0, "unit 0 is a unit");
 	ok(plan_find_gateway(plan, 2, 10)->good && !plan_find_gateway(plan, 1, 11)->good,
 	   "two gateways of five");
-	is_text(plan_find_gateway(plan, 2, 10)->host, "::1", "an IPv6 address without its brackets");
+	is_text(plan_find_gateway(plan, 2, 10)->route.host, "::1", "an IPv6 address without its brackets");
 	ok(plan_find_gateway(plan, 3, 10) == NULL, "none of another site");
 	ok(has_problem(plan, "type is unknown") && has_problem(plan, "metric is unknown") &&
 		   has_problem(plan, "open and closed look alike") && has_problem(plan, "scale is not"),
 	   "points that make no sense");
-	ok(has_problem(plan, "\"nowhere\" is not host:port") && has_problem(plan, "transport") &&
+	ok(has_problem(plan, "\"nowhere\", transport \"modbus-tcp\": its address is not host:port") && has_problem(plan, "transport") &&
 		   has_problem(plan, "times are out of range"),
 	   "gateways that cannot be reached");
 	ok(has_problem(plan, "\"300\" is not a Modbus unit") &&
@@ -118,9 +118,9 @@ test_texts(void)
 	int i;
 
 	for (i = 0; bad[i] != NULL; i++)
-		good = good && !plan_split_address(bad[i], &host, &port);
-	ok(good && !plan_split_address(NULL, &host, &port), "what is no address");
-	ok(plan_split_address("gw-1.example:502", &host, &port) && strcmp(host, "gw-1.example") == 0 &&
+		good = good && !route_split_address(bad[i], &host, &port);
+	ok(good && !route_split_address(NULL, &host, &port), "what is no address");
+	ok(route_split_address("gw-1.example:502", &host, &port) && strcmp(host, "gw-1.example") == 0 &&
 		   strcmp(port, "502") == 0,
 	   "a name and a port");
 	free(host);
