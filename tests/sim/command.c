@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "command.h"
+#include "dial.h"
+#include "dlt.h"
 #include "fault.h"
 #include "meter.h"
 #include "net.h"
@@ -22,7 +24,7 @@ typedef bool (*SmCommandFunction)(SmFarm *farm, char **tokens, int count, SmAnsw
 								  SmError *error);
 
 /* Adds text to an answer; what does not fit is cut. */
-static void __attribute__((format(printf, 2, 3)))
+void
 command_say(SmAnswer *answer, const char *format, ...)
 {
 	size_t room = sizeof(answer->text) - 2 - answer->length;
@@ -52,30 +54,32 @@ static SmMeter *
 command_meter(const SmFarm *farm, char **tokens, int count, SmError *error)
 {
 	SmPort *port = command_port(farm, tokens, count, error);
-	int64_t unit;
+	SmMeter *meter;
 
 	if (port == NULL)
 		return NULL;
-	if (count < 3 || !parse_integer(tokens[2], 0, UNITS - 1, &unit) || port->units[unit] == NULL)
-	{
+	meter = count < 3 ? NULL : farm_find_meter(port, tokens[2]);
+	if (meter == NULL)
 		farm_fail(error, "no such unit as \"%.60s\"", count > 2 ? tokens[2] : "");
-		return NULL;
-	}
-	return port->units[unit];
+	return meter;
 }
 
 /* Reads an optional unit at tokens[2]; returns the index of the token after it. */
 static int
-command_unit(char **tokens, int count, int *unit)
+command_unit(const SmPort *port, char **tokens, int count, int *unit)
 {
+	const SmMeter *meter = count > 2 ? farm_find_meter(port, tokens[2]) : NULL;
 	int64_t number;
 
 	*unit = ANY_UNIT;
 	if (count > 2 && strcmp(tokens[2], "*") == 0)
 		return 3;
-	if (count < 3 || !parse_integer(tokens[2], 0, UNITS - 1, &number))
+	if (meter != NULL)
+		*unit = meter->unit;
+	else if (count > 2 && port->wire <= WIRE_RTU && parse_integer(tokens[2], 0, UNITS - 1, &number))
+		*unit = (int) number;
+	else
 		return 2;
-	*unit = (int) number;
 	return 3;
 }
 
@@ -98,6 +102,9 @@ command_describe(SmMeter *meter, SmAnswer *answer)
 	command_say(answer, " requests=%lld reads=%lld writes=%lld refusals=%lld switchings=%lld",
 				(long long) meter->requests, (long long) meter->reads, (long long) meter->writes,
 				(long long) meter->refusals, (long long) meter->switchings);
+	command_say(answer, " clock_s=%lld", (long long) meter_clock_s(meter, now.sim_ns));
+	if (meter->dlt != NULL)
+		dlt_describe(meter, answer);
 }
 
 /* Keeps only the value of one key of an answer that is key=value throughout. */
@@ -168,7 +175,7 @@ command_fault(SmFarm *farm, char **tokens, int count, SmAnswer *answer, SmError 
 	(void) answer;
 	if (port == NULL)
 		return false;
-	at = command_unit(tokens, count, &unit);
+	at = command_unit(port, tokens, count, &unit);
 	return fault_add(port, unit, tokens + at, count - at, error);
 }
 
@@ -191,27 +198,17 @@ command_clear(SmFarm *farm, char **tokens, int count, SmAnswer *answer, SmError 
 	port = command_port(farm, tokens, count, error);
 	if (port == NULL)
 		return false;
-	at = command_unit(tokens, count, &unit);
+	at = command_unit(port, tokens, count, &unit);
 	return fault_clear(port, unit, at < count ? tokens[at] : NULL, error);
 }
 
-/* Says one write: time since the start, unit, function, address, words, answer. */
+/* Says what a gateway that dials has done. */
 static void
-command_say_write(const SmFarm *farm, const SmWriteSeen *seen, SmAnswer *answer)
+command_say_dial(const SmDial *dial, SmAnswer *answer)
 {
-	int i;
-
-	command_say(answer, " write=%lld:%d:%d:0x%04X:",
-				(long long) ((seen->mono_ns - farm->mono_start_ns) / NS_PER_MS), seen->unit,
-				seen->function, seen->address);
-	for (i = 0; i < seen->count && i < WRITE_WORDS_KEPT; i++)
-		command_say(answer, "%s%d", i == 0 ? "" : ",", seen->words[i]);
-	if (seen->answer == 0)
-		command_say(answer, ":ok");
-	else if (seen->answer < 0)
-		command_say(answer, ":unheard");
-	else
-		command_say(answer, ":exception%d", seen->answer);
+	command_say(answer, " calls=%lld registrations=%lld heartbeats=%lld heartbeat_answers=%lld",
+				(long long) dial->calls, (long long) dial->registrations,
+				(long long) dial->heartbeats, (long long) dial->heartbeat_answers);
 }
 
 /* log PORT [KEY] */
@@ -229,13 +226,16 @@ command_log(SmFarm *farm, char **tokens, int count, SmAnswer *answer, SmError *e
 	command_say(answer, " malformed=%lld connections=%d connections_seen=%lld connections_most=%d",
 				(long long) port->malformed, port->connection_count,
 				(long long) port->connections_seen, port->connections_most);
-	command_say(answer, " up=%s now_ms=%lld", port->fd >= 0 ? "yes" : "no",
-				(long long) ((farm_mono_ns() - farm->mono_start_ns) / NS_PER_MS));
+	command_say(answer, " up=%s now_ms=%lld wire_us=%lld", net_is_up(port) ? "yes" : "no",
+				(long long) ((farm_mono_ns() - farm->mono_start_ns) / NS_PER_MS),
+				(long long) (port->wire_ns / 1000));
+	if (port->dial != NULL)
+		command_say_dial(port->dial, answer);
 	if (count > 2)
 		return command_pick(answer, tokens[2], error);
 	at = port->writes > WRITES_KEPT ? port->writes - WRITES_KEPT : 0;
 	for (; at < port->writes; at++)
-		command_say_write(farm, &port->writes_seen[at % WRITES_KEPT], answer);
+		command_say(answer, " write=%s", port->writes_seen[at % WRITES_KEPT].text);
 	return true;
 }
 
@@ -300,7 +300,7 @@ command_up(SmFarm *farm, char **tokens, int count, SmAnswer *answer, SmError *er
 	SmPort *port = command_port(farm, tokens, count, error);
 
 	(void) answer;
-	return port != NULL && net_listen(port, error);
+	return port != NULL && net_open(port, error);
 }
 
 /* list */
@@ -314,8 +314,43 @@ command_list(SmFarm *farm, char **tokens, int count, SmAnswer *answer, SmError *
 	(void) error;
 	command_say(answer, "ports=%d meters=%d", farm->port_count, farm->meter_count);
 	for (i = 0; i < farm->port_count; i++)
-		command_say(answer, " %s=%d", farm->ports[i]->name, farm->ports[i]->number);
+	{
+		const SmPort *port = farm->ports[i];
+
+		if (port->door == DOOR_LISTEN)
+			command_say(answer, " %s=%d", port->name, port->number);
+		else
+			command_say(answer, " %s=%s", port->name, port->door == DOOR_PTY ? port->path : "dial");
+	}
 	return true;
+}
+
+/* reconnect PORT [hang] */
+static bool
+command_reconnect(SmFarm *farm, char **tokens, int count, SmAnswer *answer, SmError *error)
+{
+	SmPort *port = command_port(farm, tokens, count, error);
+	bool hang = count > 2 && strcmp(tokens[2], "hang") == 0;
+
+	(void) answer;
+	if (port == NULL)
+		return false;
+	if (port->door != DOOR_DIAL || !port->wanted)
+		return farm_fail(error, "port %s does not dial", port->name);
+	dial_again(port, hang);
+	return true;
+}
+
+/* key PORT ADDRESS */
+static bool
+command_key(SmFarm *farm, char **tokens, int count, SmAnswer *answer, SmError *error)
+{
+	SmMeter *meter = command_meter(farm, tokens, count, error);
+
+	(void) answer;
+	if (meter == NULL)
+		return false;
+	return dlt_press_key(meter) || farm_fail(error, "the key does nothing now");
 }
 
 /* quit */
@@ -337,10 +372,11 @@ typedef struct SmCommand
 } SmCommand;
 
 static const SmCommand commands[] = {
-	{"advance", command_advance}, {"clear", command_clear}, {"down", command_down},
-	{"fault", command_fault},     {"get", command_get},     {"list", command_list},
-	{"log", command_log},         {"quit", command_quit},   {"set", command_set},
-	{"speed", command_speed},     {"time", command_time},   {"up", command_up},
+	{"advance", command_advance},     {"clear", command_clear}, {"down", command_down},
+	{"fault", command_fault},         {"get", command_get},     {"key", command_key},
+	{"list", command_list},           {"log", command_log},     {"quit", command_quit},
+	{"reconnect", command_reconnect}, {"set", command_set},     {"speed", command_speed},
+	{"time", command_time},           {"up", command_up},
 };
 
 /* Does what a command says; error says why not. */

@@ -12,6 +12,8 @@ typedef struct SmAnswer
 	size_t length;
 } SmAnswer;
 
+extern void command_say(SmAnswer *answer, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 extern void command_run(SmFarm *farm, char *line, SmAnswer *answer);
 
 #endif

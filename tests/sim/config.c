@@ -12,13 +12,18 @@
 
 #include "config.h"
 #include "curve.h"
+#include "dial.h"
+#include "dlt.h"
 #include "meter.h"
 #include "model.h"
 #include "parse.h"
+#include "tls.h"
 
 #define TOKENS_MAX 32
 #define PATH_SIZE 512
 #define REPEAT_MAX 10000
+#define RANGE_MAX 10000
+#define ADDRESS_MOST INT64_C(999999999999)
 
 typedef struct SmReader
 {
@@ -81,9 +86,63 @@ config_clock(SmReader *reader, char **tokens, int count, SmError *error)
 	return true;
 }
 
-/* Applies one key=value of a line "port". */
+/* Reads "zone HOURS": what the meters' clocks show beyond the line "clock". */
 static bool
-config_port_option(SmPort *port, const char *key, const char *value)
+config_zone(SmReader *reader, char **tokens, int count, SmError *error)
+{
+	int64_t hours;
+
+	if (count != 2 || !parse_fixed(tokens[1], 2, &hours) || hours < -1200 || hours > 1400)
+		return farm_fail(error, "zone wants hours from -12 to 14");
+	reader->farm->zone_s = hours * 36;
+	return true;
+}
+
+/* Reads "wire=...", and with it how many bits a character of the line has. */
+static bool
+config_wire(SmPort *port, const char *value)
+{
+	static const char *const names[WIRE_COUNT] = {"modbus-tcp", "rtu", "dlt645", "q376"};
+	int wire;
+
+	for (wire = 0; wire < WIRE_COUNT; wire++)
+		if (strcmp(value, names[wire]) == 0)
+			break;
+	if (wire == WIRE_COUNT || (wire == WIRE_TCP && port->door == DOOR_PTY) ||
+		(wire == WIRE_Q376 && port->door != DOOR_DIAL))
+		return false;
+	port->wire = (SmWire) wire;
+	port->char_bits = wire == WIRE_TCP || wire == WIRE_RTU ? 10 : 11;
+	return true;
+}
+
+/* Reads "tls=CERT,KEY[,CA]", paths relative to the configuration. */
+static bool
+config_tls(const SmReader *reader, SmPort *port, const char *value, SmError *error)
+{
+	char copy[2 * PATH_SIZE];
+	char files[3 * PATH_SIZE + 3] = "";
+	char path[PATH_SIZE];
+	char *rest = copy;
+	char *name;
+
+	if (strlen(value) >= sizeof(copy) || port->tls != NULL)
+		return farm_fail(error, "cannot read tls=");
+	strcpy(copy, value);
+	while ((name = strsep(&rest, ",")) != NULL && strlen(files) < 3 * PATH_SIZE - PATH_SIZE)
+	{
+		path[0] = '\0';
+		if (*name != '\0')
+			config_path(reader, name, path);
+		snprintf(files + strlen(files), sizeof(files) - strlen(files), "%s%s",
+				 name == copy ? "" : ",", path);
+	}
+	return tls_load(port, files, error);
+}
+
+/* Applies one key=value of a line "port" that is a number or a choice. */
+static bool
+config_port_setting(SmPort *port, const char *key, const char *value)
 {
 	int64_t number;
 
@@ -92,15 +151,37 @@ config_port_option(SmPort *port, const char *key, const char *value)
 		port->absent_silent = strcmp(value, "silence") == 0;
 		return port->absent_silent || strcmp(value, "exception") == 0;
 	}
+	if (strcmp(key, "wire") == 0)
+		return config_wire(port, value);
+	if (strcmp(key, "link") == 0)
+	{
+		snprintf(port->link, sizeof(port->link), "%s", value);
+		return port->door == DOOR_PTY && strlen(value) < sizeof(port->link) && port->copy == 0;
+	}
 	if (strcmp(key, "latency_ms") == 0 && parse_fixed(value, 3, &number) && number >= 0)
 		port->latency_ns = number * 1000;
 	else if (strcmp(key, "baud") == 0 && parse_integer(value, 300, 1000000, &number))
 		port->baud = number;
+	else if (strcmp(key, "bits") == 0 && parse_integer(value, 9, 12, &number))
+		port->char_bits = (int) number;
 	else if (strcmp(key, "connections") == 0 && parse_integer(value, 0, 10000, &number))
 		port->connections_max = (int) number;
 	else
-		return false;
+		return dial_option(port, key, value);
 	return true;
+}
+
+/* Applies one key=value of a line "port"; error says what was wrong. */
+static bool
+config_port_option(const SmReader *reader, SmPort *port, const char *key, const char *value,
+				   SmError *error)
+{
+	if (strcmp(key, "repeat") == 0)
+		return true;
+	if (strcmp(key, "tls") == 0 && port->door != DOOR_PTY)
+		return config_tls(reader, port, value, error);
+	return config_port_setting(port, key, value) ||
+		   farm_fail(error, "cannot set %.60s=%.60s", key, value);
 }
 
 /* Adds one port to the farm; copy is 0, or the number of this copy of a repeated port. */
@@ -112,6 +193,8 @@ config_add_port(SmFarm *farm, const char *name, int number, int copy)
 	port->source = SOURCE_LISTENER;
 	port->farm = farm;
 	port->fd = -1;
+	port->copy = copy;
+	port->char_bits = 10;
 	port->number = number == 0 || copy == 0 ? number : number + copy - 1;
 	if (copy == 0)
 		snprintf(port->name, NAME_SIZE, "%.50s", name);
@@ -129,27 +212,69 @@ config_add_port(SmFarm *farm, const char *name, int number, int copy)
 	return port;
 }
 
-/* Reads "port NAME NUMBER [repeat=N] [key=value ...]". */
+/* Takes the door of a port line apart: NUMBER, "pty", or "dial HOST:PORT"; the index after it, or 0. */
+static int
+config_door(char **tokens, int count, SmDoor *door, int64_t *number)
+{
+	*door = DOOR_LISTEN;
+	*number = 0;
+	if (count < 3)
+		return 0;
+	if (strcmp(tokens[2], "pty") == 0)
+	{
+		*door = DOOR_PTY;
+		return 3;
+	}
+	if (strcmp(tokens[2], "dial") == 0)
+	{
+		*door = DOOR_DIAL;
+		return count > 3 ? 4 : 0;
+	}
+	return parse_integer(tokens[2], 0, 65535, number) ? 3 : 0;
+}
+
+/* Makes one port of a port line. */
+static bool
+config_one_port(SmReader *reader, char **tokens, SmDoor door, int64_t number, int copy, char **keys,
+				char **values, int count, SmError *error)
+{
+	SmPort *port = config_add_port(reader->farm, tokens[1], (int) number, copy);
+	int i;
+
+	port->door = door;
+	if (door == DOOR_DIAL && !dial_parse(port, tokens[3], error))
+		return false;
+	if (door == DOOR_PTY)
+		port->wire = WIRE_RTU;
+	for (i = 0; i < count; i++)
+		if (!config_port_option(reader, port, keys[i], values[i], error))
+			return false;
+	return true;
+}
+
+/* Reads "port NAME NUMBER|pty|dial HOST:PORT [repeat=N] [key=value ...]". */
 static bool
 config_port(SmReader *reader, char **tokens, int count, SmError *error)
 {
 	SmFarm *farm = reader->farm;
+	SmDoor door;
 	int64_t number;
 	int64_t repeat = 0;
 	int64_t copy;
+	int first = config_door(tokens, count, &door, &number);
 	int option;
 	char *keys[TOKENS_MAX];
 	char *values[TOKENS_MAX];
 
-	if (count < 3 || !parse_integer(tokens[2], 0, 65535, &number))
-		return farm_fail(error, "a port needs a name and a number");
-	for (option = 3; option < count; option++)
+	if (first == 0)
+		return farm_fail(error, "a port needs a name and a number, pty, or dial HOST:PORT");
+	for (option = first; option < count; option++)
 	{
-		if (!parse_pair(tokens[option], &keys[option], &values[option]))
+		if (!parse_pair(tokens[option], &keys[option - first], &values[option - first]))
 			return farm_fail(error, "cannot read \"%s\"", tokens[option]);
-		if (strcmp(keys[option], "repeat") == 0 &&
-			!parse_integer(values[option], 1, REPEAT_MAX, &repeat))
-			return farm_fail(error, "cannot read repeat=%s", values[option]);
+		if (strcmp(keys[option - first], "repeat") == 0 &&
+			!parse_integer(values[option - first], 1, REPEAT_MAX, &repeat))
+			return farm_fail(error, "cannot read repeat=%s", values[option - first]);
 	}
 	if (number + repeat > 65536)
 		return farm_fail(error, "there are not that many ports after %d", (int) number);
@@ -157,46 +282,100 @@ config_port(SmReader *reader, char **tokens, int count, SmError *error)
 		return farm_fail(error, "there is already a port %s", tokens[1]);
 	reader->group_first = farm->port_count;
 	for (copy = repeat > 0 ? 1 : 0; copy <= repeat; copy++)
-	{
-		SmPort *port = config_add_port(farm, tokens[1], (int) number, (int) copy);
-
-		for (option = 3; option < count; option++)
-			if (strcmp(keys[option], "repeat") != 0 &&
-				!config_port_option(port, keys[option], values[option]))
-				return farm_fail(error, "cannot set %s=%s", keys[option], values[option]);
-	}
+		if (!config_one_port(reader, tokens, door, number, (int) copy, keys, values, count - first,
+							 error))
+			return false;
 	reader->group_count = farm->port_count - reader->group_first;
 	return true;
 }
 
-/* Reads a unit or a range of units, 1 or 1-32. */
-static bool
-config_units(char *text, int64_t *first, int64_t *last)
+/* Appends a meter to those of a port. */
+static void
+config_append(SmPort *port, SmMeter *meter)
 {
-	char *dash = strchr(text, '-');
+	if (port->meter_count % 16 == 0)
+	{
+		size_t size = sizeof(SmMeter *) * ((size_t) port->meter_count + 16);
 
-	if (dash != NULL)
-		*dash = '\0';
-	return parse_integer(text, 0, UNITS - 1, first) &&
-		   parse_integer(dash == NULL ? text : dash + 1, *first, UNITS - 1, last);
+		port->meters = realloc(port->meters, size);
+		if (port->meters == NULL)
+			abort();
+	}
+	port->meters[port->meter_count++] = meter;
 }
 
-/* Puts one meter behind one port. */
+/* Puts one meter behind one port, at a unit or a DL/T 645 address. */
 static bool
-config_add_meter(SmPort *port, const SmModel *model, int unit, char **keys, char **values,
+config_add_meter(SmPort *port, const SmModel *model, const char *where, char **keys, char **values,
 				 int count, SmError *error)
 {
 	SmFarm *farm = port->farm;
+	bool modbus = port->wire == WIRE_TCP || port->wire == WIRE_RTU;
 	SmMeter *meter;
+	int unit = modbus ? atoi(where) : port->meter_count;
 	int i;
 
-	if (port->units[unit] != NULL)
-		return farm_fail(error, "port %s already has a unit %d", port->name, unit);
+	if (modbus != (model->protocol == PROTOCOL_MODBUS))
+		return farm_fail(error, "%s does not speak what port %s speaks", model->names[0],
+						 port->name);
+	if (farm_find_meter(port, where) != NULL)
+		return farm_fail(error, "port %s already has a unit %s", port->name, where);
 	meter = meter_create(farm, model, unit, (uint32_t) farm->meter_count++);
-	port->units[unit] = meter;
+	config_append(port, meter);
+	if (modbus)
+		port->units[unit] = meter;
+	else if (!farm_parse_address(where, meter->address))
+		return farm_fail(error, "%s is no address", where);
+	if (!modbus)
+		dlt_create(meter);
 	for (i = 0; i < count; i++)
 		if (!meter_set(meter, keys[i], values[i], error))
 			return false;
+	return true;
+}
+
+/* Replaces a run of '%' in an address by the number of a port's copy in as many digits. */
+static void
+config_address(const SmPort *port, const char *text, char *address)
+{
+	const char *run = strchr(text, '%');
+	int width = run == NULL ? 0 : (int) strspn(run, "%");
+
+	if (run == NULL)
+		snprintf(address, NAME_SIZE, "%s", text);
+	else
+		snprintf(address, NAME_SIZE, "%.*s%0*d%s", (int) (run - text), text, width, port->copy,
+				 run + width);
+}
+
+/* Puts the meters of a line behind one port: one address, or a range of them. */
+static bool
+config_meters(SmPort *port, const SmModel *model, const char *where, char **keys, char **values,
+			  int count, SmError *error)
+{
+	bool modbus = port->wire == WIRE_TCP || port->wire == WIRE_RTU;
+	int64_t most = modbus ? UNITS - 1 : ADDRESS_MOST;
+	char address[NAME_SIZE];
+	char *dash;
+	int64_t first;
+	int64_t last;
+
+	config_address(port, where, address);
+	dash = strchr(address, '-');
+	if (dash != NULL)
+		*dash = '\0';
+	/* The digits of an address are decimal even behind zeros. */
+	if (strspn(address, "0123456789") != strlen(address) || *address == '\0' ||
+		(first = strtoll(address, NULL, 10)) > most ||
+		(last = dash == NULL ? first : strtoll(dash + 1, NULL, 10)) > most || last < first ||
+		last - first > RANGE_MAX)
+		return farm_fail(error, "a meter needs a unit or an address and a model");
+	for (; first <= last; first++)
+	{
+		snprintf(address, sizeof(address), "%lld", (long long) first);
+		if (!config_add_meter(port, model, address, keys, values, count, error))
+			return false;
+	}
 	return true;
 }
 
@@ -207,13 +386,10 @@ config_meter(SmReader *reader, char **tokens, int count, SmError *error)
 	const SmModel *model = count < 3 ? NULL : model_find(reader->farm, tokens[2]);
 	char *keys[TOKENS_MAX];
 	char *values[TOKENS_MAX];
-	int64_t first;
-	int64_t last;
-	int64_t unit;
 	int i;
 
-	if (count < 3 || !config_units(tokens[1], &first, &last))
-		return farm_fail(error, "a meter needs a unit and a model");
+	if (count < 3 || strlen(tokens[1]) > 30)
+		return farm_fail(error, "a meter needs a unit or an address and a model");
 	if (model == NULL)
 		return farm_fail(error, "no such model as %s", tokens[2]);
 	if (reader->group_count == 0)
@@ -222,10 +398,9 @@ config_meter(SmReader *reader, char **tokens, int count, SmError *error)
 		if (!parse_pair(tokens[i], &keys[i - 3], &values[i - 3]))
 			return farm_fail(error, "cannot read \"%s\"", tokens[i]);
 	for (i = 0; i < reader->group_count; i++)
-		for (unit = first; unit <= last; unit++)
-			if (!config_add_meter(reader->farm->ports[reader->group_first + i], model, (int) unit,
-								  keys, values, count - 3, error))
-				return false;
+		if (!config_meters(reader->farm->ports[reader->group_first + i], model, tokens[1], keys,
+						   values, count - 3, error))
+			return false;
 	return true;
 }
 
@@ -269,6 +444,8 @@ config_line(SmReader *reader, char *line, SmError *error)
 		return config_curves(reader, tokens, count, error);
 	if (strcmp(tokens[0], "clock") == 0)
 		return config_clock(reader, tokens, count, error);
+	if (strcmp(tokens[0], "zone") == 0)
+		return config_zone(reader, tokens, count, error);
 	if (strcmp(tokens[0], "speed") == 0)
 		return config_speed(reader, tokens, count, error);
 	if (strcmp(tokens[0], "control") == 0)
@@ -277,7 +454,7 @@ config_line(SmReader *reader, char *line, SmError *error)
 		return config_port(reader, tokens, count, error);
 	if (strcmp(tokens[0], "meter") == 0)
 		return config_meter(reader, tokens, count, error);
-	return farm_fail(error, "expected models, curves, clock, speed, control, port or meter");
+	return farm_fail(error, "expected models, curves, clock, zone, speed, control, port or meter");
 }
 
 /* Reads the register maps and then the configuration. */

@@ -51,12 +51,11 @@ static void
 farm_settle_all(SmFarm *farm, int64_t mono_ns)
 {
 	int port;
-	int unit;
+	int i;
 
 	for (port = 0; port < farm->port_count; port++)
-		for (unit = 0; unit < UNITS; unit++)
-			if (farm->ports[port]->units[unit] != NULL)
-				meter_settle(farm->ports[port]->units[unit], mono_ns);
+		for (i = 0; i < farm->ports[port]->meter_count; i++)
+			meter_settle(farm->ports[port]->meters[i], mono_ns);
 }
 
 /* Reads a speed, 1 being real time. */
@@ -103,6 +102,49 @@ farm_find_port(const SmFarm *farm, const char *text)
 	for (i = 0; i < farm->port_count; i++)
 		if (farm->ports[i]->number == number)
 			return farm->ports[i];
+	return NULL;
+}
+
+/* Writes a DL/T 645 address as its 12 digits; text has room for 13 bytes. */
+void
+farm_address_text(const uint8_t *address, char *text)
+{
+	int i;
+
+	for (i = 0; i < ADDRESS_BYTES; i++)
+		snprintf(text + 2 * i, 3, "%02X", address[ADDRESS_BYTES - 1 - i]);
+}
+
+/* Reads a DL/T 645 address of up to 12 digits, missing ones being zeros in front. */
+bool
+farm_parse_address(const char *text, uint8_t *address)
+{
+	size_t length = strlen(text);
+	size_t i;
+
+	memset(address, 0, ADDRESS_BYTES);
+	if (length < 1 || length > 2 * ADDRESS_BYTES || strspn(text, "0123456789") != length)
+		return false;
+	for (i = 0; i < length; i++)
+		address[i / 2] |= (uint8_t) ((text[length - 1 - i] - '0') << (i % 2 == 0 ? 0 : 4));
+	return true;
+}
+
+/* Finds a meter of a port by its unit or its DL/T 645 address; NULL when there is none. */
+SmMeter *
+farm_find_meter(const SmPort *port, const char *text)
+{
+	uint8_t address[ADDRESS_BYTES];
+	int64_t unit;
+	int i;
+
+	if (port->wire == WIRE_TCP || port->wire == WIRE_RTU)
+		return parse_integer(text, 0, UNITS - 1, &unit) ? port->units[unit] : NULL;
+	if (!farm_parse_address(text, address))
+		return NULL;
+	for (i = 0; i < port->meter_count; i++)
+		if (memcmp(port->meters[i]->address, address, ADDRESS_BYTES) == 0)
+			return port->meters[i];
 	return NULL;
 }
 

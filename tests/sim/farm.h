@@ -1,9 +1,10 @@
 /*
  * farm.h - the types that all rooms of the meter farm share
  *
- * The farm plays electricity meters behind Modbus TCP ports so that the poller can be tested
- * against real wire traffic. It is written from the Modbus specification and shares no code with
- * the poller: a mistake in one of them must not be hidden by the same mistake in the other.
+ * The farm plays electricity meters behind gateways, serial lines and concentrators so that the
+ * poller can be tested against real wire traffic. It is written from the descriptions of the
+ * protocols and shares no code with the poller: a mistake in one of them must not be hidden by the
+ * same mistake in the other.
  *
  * Units: energy in mWh, power in mW, voltage in mV, current in mA, all int64. "mono" is
  * CLOCK_MONOTONIC in ns; "sim" is simulated time in ns since the farm started, which runs
@@ -27,6 +28,10 @@
 #define ADU_MAX 260
 #define UNITS 256
 #define ANY_UNIT (-1)
+#define ADDRESS_BYTES 6 /* of a DL/T 645 meter, lowest digits first */
+#define WRITE_TEXT 128
+#define PACKET_MAX 128 /* a registration or heartbeat packet */
+#define PATH_MOST 128
 #define SPEED_MOST 86400 /* a day in a second */
 
 typedef __int128 SmWide;
@@ -127,11 +132,38 @@ typedef struct SmWritable
 	uint16_t close[WRITE_WORDS_KEPT];
 } SmWritable;
 
+/* What is spoken on a port. */
+typedef enum SmWire
+{
+	WIRE_TCP,  /* Modbus TCP */
+	WIRE_RTU,  /* Modbus RTU */
+	WIRE_DLT,  /* DL/T 645 */
+	WIRE_Q376, /* DL/T 645 inside Q/GDW 376.1 */
+	WIRE_COUNT
+} SmWire;
+
+typedef enum SmProtocol
+{
+	PROTOCOL_MODBUS,
+	PROTOCOL_DLT_2007,
+	PROTOCOL_DLT_1997
+} SmProtocol;
+
+/* How a port meets its peer. */
+typedef enum SmDoor
+{
+	DOOR_LISTEN,
+	DOOR_DIAL, /* the farm connects out */
+	DOOR_PTY   /* a serial line */
+} SmDoor;
+
 typedef struct SmModel
 {
 	struct SmModel *next;
 	char names[4][NAME_SIZE];
 	int name_count;
+	SmProtocol protocol;
+	bool has_relay; /* DL/T 645 only: obeys trip and close */
 	int phases;
 	int registers_max; /* most registers in one read */
 	bool holes_zero;
@@ -163,13 +195,18 @@ typedef struct SmOverride
 } SmOverride;
 
 struct SmFarm;
+struct SmDlt;
+struct SmHistory;
 
 typedef struct SmMeter
 {
 	struct SmFarm *farm;
 	const SmModel *model;
-	int unit;
+	int unit; /* Modbus unit, or the place among the DL/T 645 meters of its port */
 	uint32_t seed;
+	uint8_t address[ADDRESS_BYTES]; /* of a DL/T 645 meter */
+	struct SmDlt *dlt;              /* what only such a meter has, else NULL */
+	struct SmHistory *history;
 
 	/* load: a curve, or constant power where curve is NULL; both times permille / 1000 / ct */
 	const SmCurve *curve;
@@ -229,19 +266,16 @@ typedef struct SmSnapshot
 	bool relay_closed;
 } SmSnapshot;
 
+/* What the command "log" says about a write. */
 typedef struct SmWriteSeen
 {
-	int64_t mono_ns;
-	int unit;
-	int function;
-	int address;
-	int count;
-	uint16_t words[WRITE_WORDS_KEPT];
-	int answer; /* exception code, 0 = accepted, -1 = never reached the meter */
+	char text[WRITE_TEXT];
 } SmWriteSeen;
 
 struct SmFault;
 struct SmConnection;
+struct SmDial;
+struct SmTls;
 
 /* First member of everything epoll points at. */
 typedef enum SmSourceKind
@@ -259,12 +293,25 @@ typedef struct SmPort
 	SmSourceKind source;
 	struct SmFarm *farm;
 	char name[NAME_SIZE];
-	int number; /* 0 until listening when the system picks */
-	int fd;     /* -1 = down */
-	SmMeter *units[UNITS];
-	bool absent_silent; /* no answer for an absent unit instead of exception 0B */
+	SmDoor door;
+	SmWire wire;
+	int copy;    /* which one of repeated ports, from 1; else 0 */
+	int number;  /* 0 until listening when the system picks */
+	int fd;      /* the listening socket, or the far side of a pty; -1 = down */
+	bool wanted; /* a dialling port keeps calling */
+	char path[PATH_MOST];
+	char link[PATH_MOST]; /* a symbolic link to the serial line */
+	struct SmDial *dial;
+	struct SmTls *tls;
+	bool half_open; /* connections stay open and nothing is read from them */
+	SmMeter **meters;
+	int meter_count;
+	SmMeter *units[UNITS]; /* the Modbus meters among them */
+	bool absent_silent;    /* no answer for an absent unit instead of exception 0B */
 	int64_t latency_ns;
 	int64_t baud; /* 0 = no line behind the port */
+	int char_bits;
+	int64_t wire_ns; /* what the characters of all frames took on the line */
 	int64_t busy_until_ns;
 	int pending;
 	struct SmFault *faults;
@@ -331,6 +378,7 @@ typedef struct SmFarm
 	int64_t sim_base_ns;
 	int64_t speed_milli;
 	int64_t epoch_s; /* wall clock of the meters at sim 0 */
+	int64_t zone_s;  /* what the meters' clocks show beyond that */
 } SmFarm;
 
 extern int64_t farm_mono_ns(void);
@@ -340,6 +388,9 @@ extern bool farm_parse_speed(const char *text, int64_t *speed_milli);
 extern void farm_set_speed(SmFarm *farm, int64_t speed_milli);
 extern void farm_advance(SmFarm *farm, int64_t sim_ns);
 extern SmPort *farm_find_port(const SmFarm *farm, const char *text);
+extern SmMeter *farm_find_meter(const SmPort *port, const char *text);
+extern void farm_address_text(const uint8_t *address, char *text);
+extern bool farm_parse_address(const char *text, uint8_t *address);
 extern bool farm_fail(SmError *error, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 extern void *farm_alloc(size_t size);

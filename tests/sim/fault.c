@@ -10,6 +10,7 @@
 
 #include "fault.h"
 #include "meter.h"
+#include "net.h"
 #include "parse.h"
 
 typedef enum SmFaultClass
@@ -56,6 +57,15 @@ static const SmFaultName fault_names[] = {
 	{"half", FAULT_HALF, CLASS_WIRE, APPLIES_ANY, false, 0, 0},
 	{"split", FAULT_SPLIT, CLASS_WIRE, APPLIES_ANY, true, HOUR_MS, 0},
 	{"duplicate", FAULT_DUPLICATE, CLASS_WIRE, APPLIES_ANY, false, 0, 0},
+	{"repeat", FAULT_REPEAT, CLASS_WIRE, APPLIES_ANY, false, 100, 3},
+	{"slow", FAULT_SLOW, CLASS_WIRE, APPLIES_ANY, true, 10000, 0},
+	{"echo", FAULT_ECHO, CLASS_WIRE, APPLIES_ANY, false, 0, 0},
+	{"tail", FAULT_TAIL, CLASS_WIRE, APPLIES_ANY, false, ADU_MAX, -1},
+	{"other", FAULT_OTHER, CLASS_WIRE, APPLIES_ANY, false, 0, 0},
+	{"preamble", FAULT_PREAMBLE, CLASS_WIRE, APPLIES_ANY, false, 2000, 500},
+	{"bad-checksum", FAULT_BAD_CHECKSUM, CLASS_WIRE, APPLIES_ANY, false, 0, 0},
+	{"wildcard", FAULT_WILDCARD, CLASS_WIRE, APPLIES_ANY, false, 0, 0},
+	{"bcd", FAULT_BCD, CLASS_WIRE, APPLIES_READ, false, 0, 0},
 	{"reply-lost", FAULT_REPLY_LOST, CLASS_WIRE, APPLIES_WRITE, false, 0, 0},
 	{"sentinel", FAULT_SENTINEL, CLASS_TWIST, APPLIES_READ, false, 0, 0},
 	{"nan", FAULT_NAN, CLASS_TWIST, APPLIES_READ, false, 0, 0},
@@ -63,6 +73,7 @@ static const SmFaultName fault_names[] = {
 	{"relay-slow", FAULT_RELAY_SLOW, CLASS_TWIST, APPLIES_WRITE, true, HOUR_MS, 0},
 	{"stuck", FAULT_STUCK, CLASS_STATE, APPLIES_ANY, false, 0, 0},
 	{"rollover", FAULT_ROLLOVER, CLASS_STATE, APPLIES_ANY, true, WH_MOST, 0},
+	{"half-open", FAULT_HALF_OPEN, CLASS_STATE, APPLIES_ANY, false, 0, 0},
 	{"reset", FAULT_RESET, CLASS_ONCE, APPLIES_ANY, false, WH_MOST, 0},
 };
 
@@ -118,25 +129,32 @@ fault_refresh_meter(SmPort *port, SmMeter *meter)
 static void
 fault_refresh(SmPort *port)
 {
-	int unit;
+	const SmFault *fault;
+	bool half_open = false;
+	int i;
 
-	for (unit = 0; unit < UNITS; unit++)
-		if (port->units[unit] != NULL)
-			fault_refresh_meter(port, port->units[unit]);
+	for (i = 0; i < port->meter_count; i++)
+		fault_refresh_meter(port, port->meters[i]);
+	for (fault = port->faults; fault != NULL; fault = fault->next)
+		half_open |= fault->name->kind == FAULT_HALF_OPEN;
+	if (half_open != port->half_open)
+		net_half_open(port, half_open);
 }
 
 /* Sets the counters of a port or unit to a value once. */
 static void
 fault_reset(SmPort *port, const SmFault *fault)
 {
-	int unit;
+	int i;
 
-	for (unit = 0; unit < UNITS; unit++)
+	for (i = 0; i < port->meter_count; i++)
 	{
-		if (port->units[unit] == NULL || !fault_hits(fault, unit))
+		SmMeter *meter = port->meters[i];
+
+		if (!fault_hits(fault, meter->unit))
 			continue;
-		meter_settle(port->units[unit], farm_mono_ns());
-		port->units[unit]->register_mwh = fault->argument * 1000;
+		meter_settle(meter, farm_mono_ns());
+		meter->register_mwh = fault->argument * 1000;
 	}
 }
 
@@ -262,8 +280,8 @@ fault_plan(SmPort *port, int unit, bool is_write, SmPlan *plan)
 }
 
 /* Fills an answer with bytes that are nothing, the same in every run. */
-static int
-fault_garbage(uint8_t *adu, int64_t length)
+int
+fault_garbage(uint8_t *bytes, int64_t length)
 {
 	uint32_t state = 12345;
 	int i;
@@ -271,47 +289,90 @@ fault_garbage(uint8_t *adu, int64_t length)
 	for (i = 0; i < length; i++)
 	{
 		state = state * 1664525u + 1013904223u;
-		adu[i] = (uint8_t) (state >> 24);
+		bytes[i] = (uint8_t) (state >> 24);
 	}
 	return (int) length;
 }
 
-/* Takes the last register out of a read's answer, lengths adjusted so that the frame looks whole. */
+/* Takes the last register out of a read's answer, so that the frame looks whole. */
 static int
-fault_shorten(uint8_t *adu, int length)
+fault_shorten(uint8_t *pdu, int length)
 {
-	if ((adu[7] & 0x80) != 0 || adu[8] < 2)
+	if ((pdu[0] & 0x80) != 0 || pdu[1] < 2)
 		return length;
-	adu[8] -= 2;
-	adu[5] -= 2;
+	pdu[1] -= 2;
 	return length - 2;
 }
 
-/* Damages an answer (transport header of 7 bytes, then the PDU) as planned; returns its new length. */
+/* Makes a Modbus answer a wrong one in a right frame, as planned; returns its new length. */
 int
-fault_shape(const SmPlan *plan, uint8_t *adu, int length)
+fault_shape(const SmPlan *plan, uint8_t *unit, uint8_t *pdu, int length)
 {
 	switch (plan->wire)
 	{
 		case FAULT_WRONG_UNIT:
-			adu[6] = (uint8_t) (plan->argument < 0 ? adu[6] + 1 : plan->argument);
-			return length;
-		case FAULT_WRONG_TRANSACTION:
-			adu[1] += 1;
+			*unit = (uint8_t) (plan->argument < 0 ? *unit + 1 : plan->argument);
 			return length;
 		case FAULT_WRONG_FUNCTION:
-			adu[7] ^= 0x07;
+			pdu[0] ^= 0x07;
 			return length;
 		case FAULT_WRONG_COUNT:
-			adu[8] += 2;
+			pdu[1] += 2;
 			return length;
 		case FAULT_SHORT:
-			return fault_shorten(adu, length);
-		case FAULT_GARBAGE:
-			return fault_garbage(adu, plan->argument);
-		case FAULT_HALF:
-			return length / 2;
+			return fault_shorten(pdu, length);
 		default:
 			return length;
+	}
+}
+
+/* Puts bytes in front of an answer, as far as there is room. */
+void
+fault_prepend(SmReply *reply, const uint8_t *bytes, int length)
+{
+	if (length <= 0 || reply->length + length > REPLY_MAX)
+		return;
+	memmove(reply->bytes + length, reply->bytes, (size_t) reply->length);
+	memcpy(reply->bytes, bytes, (size_t) length);
+	reply->length += length;
+}
+
+/*
+ * Damages the bytes of an answer on a line as planned. "last" is the answer before this one; the
+ * checksum lies checksum_back bytes before the end of the frame, 0 where there is none.
+ */
+void
+fault_line(const SmPlan *plan, const uint8_t *last, int last_length, int checksum_back,
+		   SmReply *reply)
+{
+	uint8_t flood[REPLY_MAX];
+	int length = (int) plan->argument;
+
+	switch (plan->wire)
+	{
+		case FAULT_GARBAGE:
+			reply->length = fault_garbage(reply->bytes, plan->argument);
+			break;
+		case FAULT_HALF:
+			reply->length /= 2;
+			break;
+		case FAULT_BAD_CHECKSUM:
+			if (checksum_back > 0)
+				reply->bytes[reply->length - checksum_back] ^= 0x55;
+			break;
+		case FAULT_ECHO:
+			fault_prepend(reply, reply->request, reply->request_length);
+			break;
+		case FAULT_TAIL:
+			length = length < 0 ? last_length / 2 : length;
+			length = length < last_length ? length : last_length;
+			fault_prepend(reply, last + last_length - length, length);
+			break;
+		case FAULT_PREAMBLE:
+			memset(flood, 0xFE, sizeof(flood));
+			fault_prepend(reply, flood, length);
+			break;
+		default:
+			break;
 	}
 }

@@ -5,6 +5,8 @@
 #include "farm.h"
 #include "wire.h"
 
+#define REPLY_MAX 4096
+
 typedef enum SmFaultKind
 {
 	FAULT_NONE,
@@ -22,6 +24,15 @@ typedef enum SmFaultKind
 	FAULT_HALF,
 	FAULT_SPLIT,
 	FAULT_DUPLICATE,
+	FAULT_REPEAT,
+	FAULT_SLOW,
+	FAULT_ECHO,
+	FAULT_TAIL,
+	FAULT_OTHER,
+	FAULT_PREAMBLE,
+	FAULT_BAD_CHECKSUM,
+	FAULT_WILDCARD,
+	FAULT_BCD,
 	FAULT_REPLY_LOST,
 	FAULT_SENTINEL,
 	FAULT_NAN,
@@ -29,6 +40,7 @@ typedef enum SmFaultKind
 	FAULT_RELAY_SLOW,
 	FAULT_STUCK,
 	FAULT_ROLLOVER,
+	FAULT_HALF_OPEN,
 	FAULT_RESET
 } SmFaultKind;
 
@@ -40,9 +52,24 @@ typedef struct SmPlan
 	SmTwist twist;
 } SmPlan;
 
+/* An answer on its way, as bytes of the line. */
+typedef struct SmReply
+{
+	const uint8_t *request; /* as it came */
+	int request_length;
+	int request_chars; /* what the request took on the line behind the port */
+	int answer_chars;
+	int length;
+	uint8_t bytes[REPLY_MAX];
+} SmReply;
+
 extern bool fault_add(SmPort *port, int unit, char **tokens, int count, SmError *error);
 extern bool fault_clear(SmPort *port, int unit, const char *name, SmError *error);
 extern void fault_plan(SmPort *port, int unit, bool is_write, SmPlan *plan);
-extern int fault_shape(const SmPlan *plan, uint8_t *adu, int length);
+extern int fault_shape(const SmPlan *plan, uint8_t *unit, uint8_t *pdu, int length);
+extern int fault_garbage(uint8_t *bytes, int64_t length);
+extern void fault_prepend(SmReply *reply, const uint8_t *bytes, int length);
+extern void fault_line(const SmPlan *plan, const uint8_t *last, int last_length, int checksum_back,
+					   SmReply *reply);
 
 #endif

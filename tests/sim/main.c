@@ -1,5 +1,5 @@
 /*
- * main.c - submeter-farm: plays electricity meters behind Modbus TCP ports
+ * main.c - submeter-farm: plays electricity meters behind gateways and lines
  *
  * Start-up order: configuration, descriptors, ports, control socket, then one line "ready". Ends on
  * SIGTERM, SIGINT or the command "quit", with status 0.
@@ -21,12 +21,14 @@
 #include "config.h"
 #include "control.h"
 #include "curve.h"
+#include "dispatch.h"
 #include "farm.h"
 #include "fault.h"
 #include "meter.h"
 #include "model.h"
 #include "net.h"
 #include "queue.h"
+#include "tls.h"
 
 #define EVENTS_MAX 256
 #define PATH_SIZE 512
@@ -100,6 +102,7 @@ main_open_loop(SmFarm *farm, SmError *error)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
 	farm->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	farm->timer = (SmSource){SOURCE_TIMER, farm, timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK)};
 	farm->signals = (SmSource){SOURCE_SIGNAL, farm, signalfd(-1, &set, SFD_NONBLOCK)};
@@ -136,7 +139,7 @@ main_start(SmFarm *farm, const SmOptions *options, SmError *error)
 	if (!main_start_clock(farm, options, error))
 		return false;
 	for (i = 0; i < farm->port_count; i++)
-		if (!net_listen(farm->ports[i], error))
+		if (!net_open(farm->ports[i], error))
 			return false;
 	return control_listen(farm, error);
 }
@@ -148,7 +151,14 @@ main_announce(const SmFarm *farm)
 	int i;
 
 	for (i = 0; i < farm->port_count; i++)
-		printf("port %s %d\n", farm->ports[i]->name, farm->ports[i]->number);
+	{
+		const SmPort *port = farm->ports[i];
+
+		if (port->door == DOOR_LISTEN)
+			printf("port %s %d\n", port->name, port->number);
+		else
+			printf("port %s %s\n", port->name, port->door == DOOR_PTY ? port->path : "dial");
+	}
 	if (farm->control_address[0] != '\0')
 		printf("control %s\n", farm->control_address);
 	printf("ready\n");
@@ -198,8 +208,8 @@ main_loop(SmFarm *farm)
 		count = epoll_wait(farm->epoll_fd, events, EVENTS_MAX, -1);
 		for (i = 0; i < count; i++)
 			main_dispatch(farm, &events[i]);
-		net_send_due(farm);
-		net_arm_timer(farm);
+		dispatch_due(farm);
+		dispatch_arm(farm);
 		net_bury(farm);
 		control_bury(farm);
 	}
@@ -211,23 +221,25 @@ main_stop(SmFarm *farm)
 {
 	SmError error;
 	int i;
-	int unit;
+	int k;
 
 	for (i = 0; i < farm->port_count; i++)
 		net_down(farm->ports[i]);
 	while (queue_first(farm) != NULL)
 	{
 		queue_first(farm)->due_ns = 0;
-		net_send_due(farm);
+		dispatch_due(farm);
 	}
 	net_bury(farm);
 	control_close_all(farm);
 	for (i = 0; i < farm->port_count; i++)
 	{
 		fault_clear(farm->ports[i], ANY_UNIT, NULL, &error);
-		for (unit = 0; unit < UNITS; unit++)
-			if (farm->ports[i]->units[unit] != NULL)
-				meter_free(farm->ports[i]->units[unit]);
+		for (k = 0; k < farm->ports[i]->meter_count; k++)
+			meter_free(farm->ports[i]->meters[k]);
+		tls_free(farm->ports[i]);
+		free(farm->ports[i]->dial);
+		free(farm->ports[i]->meters);
 		free(farm->ports[i]);
 	}
 	free(farm->ports);

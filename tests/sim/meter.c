@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "curve.h"
+#include "dlt.h"
+#include "history.h"
 #include "meter.h"
 #include "parse.h"
 
@@ -63,9 +65,16 @@ meter_load_mw(const SmMeter *meter, int64_t sim_ns)
 	return (int64_t) (power_mw * meter->load_permille / (1000 * meter->ct));
 }
 
+/* What the meter's own clock shows at a moment of simulated time, in seconds since 1970. */
+int64_t
+meter_clock_s(const SmMeter *meter, int64_t sim_ns)
+{
+	return meter->farm->epoch_s + meter->farm->zone_s + meter->clock_offset_s + sim_ns / NS_PER_S;
+}
+
 /* Counts the energy up to a moment of simulated time. */
 static void
-meter_count(SmMeter *meter, int64_t sim_ns)
+meter_count_to(SmMeter *meter, int64_t sim_ns)
 {
 	if (sim_ns <= meter->settled_sim_ns)
 		return;
@@ -73,6 +82,20 @@ meter_count(SmMeter *meter, int64_t sim_ns)
 		meter->register_mwh +=
 			meter_load_mwh(meter, sim_ns) - meter_load_mwh(meter, meter->settled_sim_ns);
 	meter->settled_sim_ns = sim_ns;
+}
+
+/* Counts up to a moment, with what the meter freezes on the way. */
+static void
+meter_count(SmMeter *meter, int64_t sim_ns)
+{
+	int64_t edge_ns;
+
+	while (meter->history != NULL && (edge_ns = history_edge(meter)) <= sim_ns)
+	{
+		meter_count_to(meter, edge_ns);
+		history_freeze(meter, edge_ns);
+	}
+	meter_count_to(meter, sim_ns);
 }
 
 /* Moves the contacts, if that is a change. */
@@ -337,6 +360,8 @@ meter_set_choice(SmMeter *meter, const char *key, const char *value)
 	}
 	if (strncmp(key, "word:", 5) == 0)
 		return meter_set_word(meter, key + 5, value);
+	if (meter->dlt != NULL && dlt_set(meter, key, value))
+		return true;
 	return meter_set_number(meter, key, value);
 }
 
@@ -367,5 +392,7 @@ meter_free(SmMeter *meter)
 		free(meter->overrides);
 		meter->overrides = next;
 	}
+	free(meter->dlt);
+	history_free(meter);
 	free(meter);
 }

@@ -5,6 +5,7 @@
 #include "farm.h"
 
 extern SmMeter *meter_create(SmFarm *farm, const SmModel *model, int unit, uint32_t seed);
+extern int64_t meter_clock_s(const SmMeter *meter, int64_t sim_ns);
 extern void meter_settle(SmMeter *meter, int64_t mono_ns);
 extern bool meter_set(SmMeter *meter, const char *key, const char *value, SmError *error);
 extern void meter_command(SmMeter *meter, bool closed, int64_t delay_ns);

@@ -238,6 +238,15 @@ model_parse_option(SmModel *model, char *token)
 		model->holes_zero = strcmp(value, "zero") == 0;
 		return model->holes_zero || strcmp(value, "refuse") == 0;
 	}
+	if (strcmp(key, "protocol") == 0)
+	{
+		model->protocol = strcmp(value, "dlt645-2007") == 0   ? PROTOCOL_DLT_2007
+						  : strcmp(value, "dlt645-1997") == 0 ? PROTOCOL_DLT_1997
+															  : PROTOCOL_MODBUS;
+		return model->protocol != PROTOCOL_MODBUS || strcmp(value, "modbus") == 0;
+	}
+	if (strcmp(key, "relay") == 0)
+		return parse_flag(value, &model->has_relay);
 	if (strcmp(key, "also") == 0)
 		return sscanf(value, "%d:%d%n", &model->also_like, &model->also_function, &read) == 2 &&
 			   value[read] == '\0';

@@ -1,46 +1,41 @@
 /*
  * net.c - ports and connections
  *
- * One MBAP frame in, one frame out, cut and glued here so that faults can be put in byte by byte.
- * A connection may be closed while epoll still holds an event for it or the queue holds bytes for
- * it: it is freed by net_bury, after the round, when nothing points at it any more.
+ * Moves bytes between a descriptor and the wire that is spoken on its port, whether the descriptor
+ * was accepted, dialled or is a serial line, plain or in TLS. A connection may be closed while epoll
+ * still holds an event for it or the queue holds bytes for it: it is freed by net_bury, after the
+ * round, when nothing points at it any more.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "fault.h"
+#include "dial.h"
+#include "dlt.h"
+#include "modbus.h"
 #include "net.h"
+#include "pty.h"
+#include "q376.h"
 #include "queue.h"
-#include "wire.h"
+#include "tls.h"
 
-#define HEADER 7
 #define OUT_MAX 65536
-#define BITS_PER_CHARACTER 10 /* 8N1 */
-#define RTU_EXTRA 3           /* unit and CRC around a PDU on the line */
+#define STALE_NS (300 * NS_PER_MS) /* a piece of a frame that nothing follows is forgotten */
 
-typedef struct SmConnection
-{
-	SmSourceKind source;
-	struct SmConnection *next;
-	SmPort *port;
-	int fd;
-	int references; /* one for being open, one for each chunk in the queue */
-	int64_t last_due_ns;
-	SmChunk *held; /* a late answer, sent when the next request comes */
-	int in_length;
-	uint8_t in[2 * ADU_MAX];
-	uint8_t *out; /* what the peer does not take yet */
-	size_t out_length;
-} SmConnection;
+typedef void (*SmCut)(SmConnection *connection);
+
+static const SmCut cutters[WIRE_COUNT] = {
+	[WIRE_TCP] = modbus_cut_tcp,
+	[WIRE_RTU] = modbus_cut_rtu,
+	[WIRE_DLT] = dlt_cut,
+	[WIRE_Q376] = q376_cut,
+};
 
 /* Registers a descriptor with the event loop. */
 bool
@@ -53,8 +48,40 @@ net_watch(SmFarm *farm, int fd, uint32_t events, void *source)
 	return epoll_ctl(farm->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
-/* Gives one reference back; the last one lays the connection into the graveyard. */
+/* Waits for what a connection needs now: bytes to read, and room when there is something to send. */
+void
+net_watch_for(SmConnection *connection)
+{
+	struct epoll_event event = {0};
+	bool wants_out =
+		connection->connecting || connection->out_length > 0 || tls_wants_write(connection);
+
+	if (connection->fd < 0 || !connection->watched)
+		return;
+	event.events = EPOLLIN | (wants_out ? EPOLLOUT : 0u);
+	event.data.ptr = connection;
+	epoll_ctl(connection->port->farm->epoll_fd, EPOLL_CTL_MOD, connection->fd, &event);
+}
+
+/* Begins or stops listening to a connection's descriptor. */
 static void
+net_attend(SmConnection *connection, bool on)
+{
+	SmFarm *farm = connection->port->farm;
+
+	if (connection->watched == on || connection->fd < 0)
+		return;
+	connection->watched = on;
+	if (!on)
+		epoll_ctl(farm->epoll_fd, EPOLL_CTL_DEL, connection->fd, NULL);
+	else if (net_watch(farm, connection->fd, EPOLLIN, connection))
+		net_watch_for(connection);
+	else
+		net_close(connection);
+}
+
+/* Gives one reference back; the last one lays the connection into the graveyard. */
+void
 net_release(SmConnection *connection)
 {
 	SmFarm *farm = connection->port->farm;
@@ -81,28 +108,44 @@ net_bury(SmFarm *farm)
 }
 
 /* Closes a connection; what was still to be sent to it is lost. */
-static void
+void
 net_close(SmConnection *connection)
 {
-	SmConnection **link = &connection->port->connections;
+	SmPort *port = connection->port;
+	SmConnection **link = &port->connections;
 
 	if (connection->fd < 0)
 		return;
+	tls_end(connection);
 	close(connection->fd);
 	connection->fd = -1;
 	while (*link != connection)
 		link = &(*link)->next;
 	*link = connection->next;
-	connection->port->connection_count--;
+	port->connection_count--;
+	if (port->door == DOOR_DIAL)
+		dial_lost(port, connection);
 	net_release(connection);
+}
+
+/* Writes some bytes; the number taken, or -1 with errno. */
+static ssize_t
+net_write(SmConnection *connection, const uint8_t *bytes, size_t length)
+{
+	if (connection->connecting || connection->shaking)
+	{
+		errno = EAGAIN;
+		return -1;
+	}
+	if (connection->ssl != NULL)
+		return tls_write(connection, bytes, length);
+	return write(connection->fd, bytes, length);
 }
 
 /* Keeps bytes the peer does not take yet; a peer that never reads is cut off. */
 static void
 net_keep(SmConnection *connection, const uint8_t *bytes, size_t length)
 {
-	struct epoll_event event = {0};
-
 	if (connection->out_length + length > OUT_MAX)
 	{
 		net_close(connection);
@@ -112,21 +155,19 @@ net_keep(SmConnection *connection, const uint8_t *bytes, size_t length)
 		connection->out = farm_alloc(OUT_MAX);
 	memcpy(connection->out + connection->out_length, bytes, length);
 	connection->out_length += length;
-	event.events = EPOLLIN | EPOLLOUT;
-	event.data.ptr = connection;
-	epoll_ctl(connection->port->farm->epoll_fd, EPOLL_CTL_MOD, connection->fd, &event);
+	net_watch_for(connection);
 }
 
-/* Sends bytes now. */
-static void
+/* Sends bytes now, or as soon as the peer takes them. */
+void
 net_send(SmConnection *connection, const uint8_t *bytes, int length)
 {
 	ssize_t sent = 0;
 
-	if (connection->fd < 0)
+	if (connection->fd < 0 || length <= 0)
 		return;
 	if (connection->out_length == 0)
-		sent = send(connection->fd, bytes, (size_t) length, MSG_NOSIGNAL | MSG_DONTWAIT);
+		sent = net_write(connection, bytes, (size_t) length);
 	if (sent < 0 && errno != EAGAIN)
 		net_close(connection);
 	else if (sent < length)
@@ -138,9 +179,7 @@ net_send(SmConnection *connection, const uint8_t *bytes, int length)
 static void
 net_flush(SmConnection *connection)
 {
-	struct epoll_event event = {0};
-	ssize_t sent =
-		send(connection->fd, connection->out, connection->out_length, MSG_NOSIGNAL | MSG_DONTWAIT);
+	ssize_t sent = net_write(connection, connection->out, connection->out_length);
 
 	if (sent < 0 && errno != EAGAIN)
 	{
@@ -152,307 +191,182 @@ net_flush(SmConnection *connection)
 		connection->out_length -= (size_t) sent;
 		memmove(connection->out, connection->out + sent, connection->out_length);
 	}
-	event.events = EPOLLIN | (connection->out_length > 0 ? EPOLLOUT : 0u);
-	event.data.ptr = connection;
-	epoll_ctl(connection->port->farm->epoll_fd, EPOLL_CTL_MOD, connection->fd, &event);
+	net_watch_for(connection);
 }
 
-/* Makes a chunk of an answer; whoever takes it frees it. */
-static SmChunk *
-net_chunk(SmConnection *connection, const uint8_t *bytes, int length)
-{
-	SmChunk *chunk = farm_alloc(sizeof(SmChunk));
-
-	chunk->connection = connection;
-	chunk->length = length;
-	memcpy(chunk->bytes, bytes, (size_t) length);
-	return chunk;
-}
-
-/* Sends bytes at a moment. An owed answer counts as outstanding until then. */
-static void
-net_send_at(SmConnection *connection, int64_t due_ns, const uint8_t *bytes, int length, bool owed)
-{
-	SmChunk *chunk;
-
-	if (connection->fd < 0)
-		return;
-	if (due_ns <= farm_mono_ns())
-	{
-		net_send(connection, bytes, length);
-		return;
-	}
-	chunk = net_chunk(connection, bytes, length);
-	chunk->due_ns = due_ns;
-	chunk->owed = owed;
-	connection->references++;
-	connection->port->pending += owed ? 1 : 0;
-	queue_push(connection->port->farm, chunk);
-}
-
-/* Sends everything that is due. */
+/* Takes bytes that were understood, or given up, off the front of what was received. */
 void
-net_send_due(SmFarm *farm)
+net_consume(SmConnection *connection, int length)
+{
+	connection->in_length -= length;
+	memmove(connection->in, connection->in + length, (size_t) connection->in_length);
+}
+
+/* Reads once; false when there is nothing more for now or the connection is gone. */
+static bool
+net_receive(SmConnection *connection)
+{
+	size_t room = sizeof(connection->in) - (size_t) connection->in_length;
+	uint8_t *to = connection->in + connection->in_length;
+	ssize_t got =
+		connection->ssl != NULL ? tls_read(connection, to, room) : read(connection->fd, to, room);
+
+	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+		return false;
+	if (got <= 0)
+	{
+		net_close(connection);
+		return false;
+	}
+	connection->in_length += (int) got;
+	return true;
+}
+
+/* Forgets the piece of a frame that came long before these bytes, as a meter on a line does. */
+static void
+net_forget(SmConnection *connection)
 {
 	int64_t now_ns = farm_mono_ns();
-	SmChunk *chunk;
 
-	while ((chunk = queue_first(farm)) != NULL && chunk->due_ns <= now_ns)
+	if (connection->in_length > 0 && now_ns - connection->last_in_ns > STALE_NS &&
+		connection->port->wire != WIRE_TCP)
 	{
-		queue_pop(farm);
-		chunk->connection->port->pending -= chunk->owed ? 1 : 0;
-		net_send(chunk->connection, chunk->bytes, chunk->length);
-		net_release(chunk->connection);
-		free(chunk);
+		connection->port->malformed++;
+		connection->in_length = 0;
 	}
+	connection->last_in_ns = now_ns;
 }
 
-/* Sets the timer to the next chunk that is due. */
-void
-net_arm_timer(SmFarm *farm)
-{
-	const SmChunk *first = queue_first(farm);
-	int64_t due_ns = first == NULL ? 0 : first->due_ns;
-	struct itimerspec when = {0};
-
-	if (due_ns == farm->armed_ns)
-		return;
-	when.it_value.tv_sec = due_ns / NS_PER_S;
-	when.it_value.tv_nsec = due_ns % NS_PER_S;
-	timerfd_settime(farm->timer.fd, TFD_TIMER_ABSTIME, &when, NULL);
-	farm->armed_ns = due_ns;
-}
-
-/* When an answer leaves: after those before it, the line's latency and the time its bytes take. */
-static int64_t
-net_due(SmConnection *connection, int request_length, int answer_length, int64_t extra_ns)
+/* Reads everything there is and hands it to the wire. */
+static void
+net_take(SmConnection *connection)
 {
 	SmPort *port = connection->port;
-	int64_t due_ns = farm_mono_ns();
-	int64_t line_ns = port->latency_ns;
 
-	if (port->baud > 0)
-		line_ns += (request_length + answer_length + 2 * RTU_EXTRA) * BITS_PER_CHARACTER *
-				   NS_PER_S / port->baud;
-	if (line_ns > 0 && due_ns < port->busy_until_ns)
-		due_ns = port->busy_until_ns;
-	due_ns += line_ns + extra_ns;
-	if (line_ns > 0)
-		port->busy_until_ns = due_ns;
-	if (due_ns < connection->last_due_ns)
-		due_ns = connection->last_due_ns;
-	connection->last_due_ns = due_ns;
-	return due_ns;
-}
-
-/* Sends an answer on its way, as whole, late, doubled or in pieces as planned. */
-static void
-net_dispatch(SmConnection *connection, const SmPlan *plan, int request_length, uint8_t *adu,
-			 int length)
-{
-	int64_t delay_ns = plan->wire == FAULT_DELAY ? plan->argument * NS_PER_MS : 0;
-	int64_t due_ns;
-
-	if (plan->wire == FAULT_LATE && plan->argument < 0)
+	net_forget(connection);
+	while (connection->fd >= 0 && net_receive(connection))
 	{
-		free(connection->held);
-		connection->held = net_chunk(connection, adu, length);
-		return;
+		if (port->door == DOOR_DIAL)
+			dial_take(port, connection);
+		cutters[port->wire](connection);
+		if (connection->in_length < IN_MAX)
+			continue;
+		port->malformed++;
+		connection->in_length = 0;
 	}
-	if (plan->wire == FAULT_LATE)
-	{
-		due_ns = farm_mono_ns() + plan->argument * NS_PER_MS;
-		net_send_at(connection, due_ns, adu, length, false);
-		return;
-	}
-	due_ns = net_due(connection, request_length, length - HEADER, delay_ns);
-	if (plan->wire == FAULT_SPLIT)
-	{
-		net_send_at(connection, due_ns, adu, length / 2, true);
-		due_ns += plan->argument * NS_PER_MS;
-		net_send_at(connection, due_ns, adu + length / 2, length - length / 2, true);
-		return;
-	}
-	net_send_at(connection, due_ns, adu, length, true);
-	if (plan->wire == FAULT_DUPLICATE)
-		net_send_at(connection, due_ns, adu, length, false);
-}
-
-/* Counts a request for the port and the unit it is for. */
-static void
-net_count(SmPort *port, SmMeter *meter, const uint8_t *pdu, int length)
-{
-	bool is_read = wire_is_read(pdu, length);
-	bool is_write = wire_is_write(pdu, length);
-
-	port->requests++;
-	port->overlaps += port->pending > 0 ? 1 : 0;
-	port->reads += is_read ? 1 : 0;
-	if (meter == NULL)
-		return;
-	meter->requests++;
-	meter->reads += is_read ? 1 : 0;
-	meter->writes += is_write ? 1 : 0;
-}
-
-/* Builds the PDU of the answer; returns its length, 0 for none. */
-static int
-net_answer(SmPort *port, SmMeter *meter, const SmPlan *plan, const uint8_t *pdu, int length,
-		   uint8_t *answer)
-{
-	if (plan->wire == FAULT_SILENCE || plan->wire == FAULT_DROP)
-		return 0;
-	if (meter == NULL)
-		return port->absent_silent ? 0 : wire_exception(pdu[0], WIRE_TARGET_FAILED, answer);
-	if (plan->wire == FAULT_EXCEPTION)
-		return wire_exception(pdu[0], (int) plan->argument, answer);
-	return wire_serve(meter, pdu, length, &plan->twist, answer);
-}
-
-/* What SmWriteSeen.answer says about a write. */
-static int
-net_write_code(const SmMeter *meter, const SmPlan *plan, const uint8_t *answer, int length)
-{
-	if (meter == NULL || length == 0)
-		return -1;
-	if (plan->wire == FAULT_EXCEPTION || (answer[0] & 0x80) != 0)
-		return answer[1];
-	return 0;
-}
-
-/* Serves one whole frame of a connection. */
-static void
-net_serve(SmConnection *connection, const uint8_t *frame, int pdu_length)
-{
-	SmPort *port = connection->port;
-	const uint8_t *pdu = frame + HEADER;
-	SmMeter *meter = port->units[frame[6]];
-	uint8_t adu[2 * ADU_MAX];
-	SmPlan plan;
-	int length;
-
-	net_count(port, meter, pdu, pdu_length);
-	if (connection->held != NULL)
-	{
-		net_send(connection, connection->held->bytes, connection->held->length);
-		free(connection->held);
-		connection->held = NULL;
-	}
-	fault_plan(port, frame[6], wire_is_write(pdu, pdu_length), &plan);
-	length = net_answer(port, meter, &plan, pdu, pdu_length, adu + HEADER);
-	if (wire_is_write(pdu, pdu_length))
-		wire_note_write(port, frame[6], pdu, pdu_length,
-						net_write_code(meter, &plan, adu + HEADER, length));
-	if (plan.wire == FAULT_DROP)
-		net_close(connection);
-	if (length == 0 || plan.wire == FAULT_REPLY_LOST)
-		return;
-	if (meter != NULL && (adu[HEADER] & 0x80) != 0)
-		meter->refusals++;
-	memcpy(adu, frame, HEADER);
-	adu[4] = 0;
-	adu[5] = (uint8_t) (length + 1);
-	port->answers++;
-	length = fault_shape(&plan, adu, HEADER + length);
-	net_dispatch(connection, &plan, pdu_length, adu, length);
-}
-
-/* Cuts frames out of what was received. A header that is not Modbus ends the connection. */
-static void
-net_cut(SmConnection *connection)
-{
-	const uint8_t *in = connection->in;
-	int at = 0;
-
-	while (connection->fd >= 0 && connection->in_length - at >= HEADER)
-	{
-		int length = in[at + 4] << 8 | in[at + 5];
-
-		if (in[at + 2] != 0 || in[at + 3] != 0 || length < 2 || length > PDU_MAX + 1)
-		{
-			connection->port->malformed++;
-			net_close(connection);
-			return;
-		}
-		if (connection->in_length - at < HEADER - 1 + length)
-			break;
-		net_serve(connection, in + at, length - 1);
-		at += HEADER - 1 + length;
-	}
-	connection->in_length -= at;
-	memmove(connection->in, connection->in + at, (size_t) connection->in_length);
 }
 
 /* Handles an event on a connection. */
 void
 net_ready(SmConnection *connection, uint32_t events)
 {
-	ssize_t got;
-
-	if (connection->fd < 0)
+	if (connection->fd < 0 || !connection->watched)
 		return;
-	if ((events & EPOLLOUT) != 0 && connection->out_length > 0)
-		net_flush(connection);
-	if (connection->fd < 0 || (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0)
-		return;
-	got = recv(connection->fd, connection->in + connection->in_length,
-			   sizeof(connection->in) - (size_t) connection->in_length, MSG_DONTWAIT);
-	if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
-		net_close(connection);
-	else if (got > 0)
+	if (connection->connecting)
 	{
-		connection->in_length += (int) got;
-		net_cut(connection);
+		dial_connected(connection);
+		if (connection->fd < 0 || connection->connecting)
+			return;
 	}
+	if (connection->shaking)
+	{
+		if (!tls_shake(connection))
+			net_close(connection);
+		if (connection->fd < 0 || connection->shaking)
+		{
+			net_watch_for(connection);
+			return;
+		}
+		if (connection->port->door == DOOR_DIAL)
+			dial_begin(connection);
+	}
+	if (connection->out_length > 0)
+		net_flush(connection);
+	if (connection->fd >= 0 && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0)
+		net_take(connection);
+	net_watch_for(connection);
 }
 
-/* Takes one connection in. */
-static void
-net_welcome(SmPort *port, int fd)
+/* Makes a connection of a descriptor. */
+SmConnection *
+net_connection(SmPort *port, int fd, bool connecting)
 {
-	SmConnection *connection;
-	int on = 1;
+	SmConnection *connection = farm_alloc(sizeof(SmConnection));
 
-	port->connections_seen++;
-	if (port->connections_max > 0 && port->connection_count >= port->connections_max)
-	{
-		close(fd);
-		return;
-	}
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	connection = farm_alloc(sizeof(SmConnection));
 	connection->source = SOURCE_CONNECTION;
 	connection->port = port;
 	connection->fd = fd;
 	connection->references = 1;
+	connection->connecting = connecting;
 	connection->next = port->connections;
 	port->connections = connection;
+	port->connections_seen++;
 	if (++port->connection_count > port->connections_most)
 		port->connections_most = port->connection_count;
-	if (!net_watch(port->farm, fd, EPOLLIN, connection))
+	if (port->tls != NULL && !tls_begin(connection))
 		net_close(connection);
+	else if (!port->half_open)
+		net_attend(connection, true);
+	return connection;
 }
 
 /* Takes in all connections that wait at a port. */
 void
 net_accept(SmPort *port)
 {
+	int on = 1;
 	int fd;
 
 	while (port->fd >= 0 && (fd = accept4(port->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
-		net_welcome(port, fd);
+	{
+		if (port->connections_max > 0 && port->connection_count >= port->connections_max)
+		{
+			port->connections_seen++;
+			close(fd);
+			continue;
+		}
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		net_connection(port, fd, false);
+	}
+}
+
+/* Lets the connections of a port hang, open and unheard, or hears them again. */
+void
+net_half_open(SmPort *port, bool on)
+{
+	SmConnection *connection;
+	SmConnection *next;
+
+	port->half_open = on;
+	for (connection = port->connections; connection != NULL; connection = next)
+	{
+		next = connection->next;
+		if (!connection->abandoned)
+			net_attend(connection, !on);
+	}
+}
+
+/* Leaves the connections of a port open for ever, as a gateway does that lost its memory. */
+void
+net_abandon(SmPort *port)
+{
+	SmConnection *connection;
+
+	for (connection = port->connections; connection != NULL; connection = connection->next)
+	{
+		net_attend(connection, false);
+		connection->abandoned = true;
+	}
 }
 
 /* Starts listening; a port of number 0 gets one from the system and keeps it. */
-bool
+static bool
 net_listen(SmPort *port, SmError *error)
 {
 	struct sockaddr_in address = {0};
 	socklen_t length = sizeof(address);
 	int on = 1;
 
-	if (port->fd >= 0)
-		return true;
 	address.sin_family = AF_INET;
 	address.sin_port = htons((uint16_t) port->number);
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -474,13 +388,38 @@ net_listen(SmPort *port, SmError *error)
 	return false;
 }
 
-/* Stops listening and closes the connections, as when a gateway loses power. */
+/* Tells whether a port is in service. */
+bool
+net_is_up(const SmPort *port)
+{
+	return port->door == DOOR_DIAL ? port->wanted : port->fd >= 0;
+}
+
+/* Puts a port into service: listens, dials or opens the serial line. */
+bool
+net_open(SmPort *port, SmError *error)
+{
+	if (net_is_up(port))
+		return true;
+	if (port->door == DOOR_PTY)
+		return pty_open(port, error);
+	if (port->door == DOOR_LISTEN)
+		return net_listen(port, error);
+	port->wanted = true;
+	dial_call(port);
+	return true;
+}
+
+/* Takes a port out of service and closes its connections, as when a gateway loses power. */
 void
 net_down(SmPort *port)
 {
 	if (port->fd >= 0)
 		close(port->fd);
 	port->fd = -1;
+	port->wanted = false;
 	while (port->connections != NULL)
 		net_close(port->connections);
+	if (port->link[0] != '\0')
+		unlink(port->link);
 }

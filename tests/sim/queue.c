@@ -1,5 +1,5 @@
 /*
- * queue.c - bytes that are to be sent at a later moment
+ * queue.c - bytes to be sent and things to be done at a later moment
  *
  * A binary heap by due time, so that thousands of buses with a latency cost one timer.
  */
@@ -73,4 +73,16 @@ queue_pop(SmFarm *farm)
 		queue_swap(farm, at, least);
 		at = least;
 	}
+}
+
+/* Has a function called for a port at a moment. Ports outlive the queue. */
+void
+queue_call(SmPort *port, int64_t due_ns, SmTimerRun run)
+{
+	SmChunk *chunk = farm_alloc(sizeof(SmChunk));
+
+	chunk->due_ns = due_ns;
+	chunk->port = port;
+	chunk->run = run;
+	queue_push(port->farm, chunk);
 }

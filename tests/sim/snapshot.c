@@ -132,7 +132,7 @@ snapshot_take(SmMeter *meter, SmSnapshot *snapshot)
 }
 
 /* Reactive energy that goes with an active energy at the meter's power factor. */
-static int64_t
+int64_t
 snapshot_reactive_energy(const SmMeter *meter, int64_t active)
 {
 	int64_t sine_e4 = snapshot_reactive(E4, meter->power_factor_e4);
@@ -170,8 +170,7 @@ snapshot_energy(const SmMeter *meter, const SmSnapshot *snapshot, const SmRegist
 static int64_t
 snapshot_clock(const SmMeter *meter, const SmSnapshot *snapshot, SmQuantity quantity)
 {
-	time_t now =
-		(time_t) (meter->farm->epoch_s + snapshot->sim_ns / NS_PER_S + meter->clock_offset_s);
+	time_t now = (time_t) meter_clock_s(meter, snapshot->sim_ns);
 	struct tm parts;
 
 	gmtime_r(&now, &parts);

@@ -5,8 +5,10 @@
  * exceptions 1 (function), 2 (address) and 3 (value). Like the meters, the farm knows only the
  * functions its register map uses.
  */
+#include <stdio.h>
 #include <string.h>
 
+#include "dispatch.h"
 #include "encode.h"
 #include "meter.h"
 #include "model.h"
@@ -219,21 +221,26 @@ wire_serve(SmMeter *meter, const uint8_t *pdu, int length, const SmTwist *twist,
 	return wire_exception(pdu[0], WIRE_ILLEGAL_FUNCTION, answer);
 }
 
-/* Remembers a write for the command "log"; code as in SmWriteSeen.answer. */
+/* Remembers a write for the command "log"; code is an exception, 0 = obeyed, -1 = never heard. */
 void
 wire_note_write(SmPort *port, int unit, const uint8_t *pdu, int length, int code)
 {
-	SmWriteSeen *seen = &port->writes_seen[port->writes++ % WRITES_KEPT];
 	uint16_t words[WRITE_REGISTERS_MAX] = {0};
-	int keep;
+	char text[WRITE_TEXT] = "";
+	char answer[24] = "ok";
+	int address = 0;
+	int count = 0;
+	int used = 0;
+	int i;
 
-	memset(seen, 0, sizeof(*seen));
-	seen->mono_ns = farm_mono_ns();
-	seen->unit = unit;
-	seen->function = pdu[0];
-	seen->answer = code;
-	if (wire_parse_write(pdu, length, &seen->address, &seen->count, words) != 0)
-		return;
-	keep = seen->count < WRITE_WORDS_KEPT ? seen->count : WRITE_WORDS_KEPT;
-	memcpy(seen->words, words, sizeof(uint16_t) * (size_t) keep);
+	if (wire_parse_write(pdu, length, &address, &count, words) != 0)
+		count = 0;
+	for (i = 0; i < count && i < WRITE_WORDS_KEPT; i++)
+		used += snprintf(text + used, sizeof(text) - (size_t) used, "%s%d", i == 0 ? "" : ",",
+						 words[i]);
+	if (code < 0)
+		strcpy(answer, "unheard");
+	else if (code > 0)
+		snprintf(answer, sizeof(answer), "exception%d", code);
+	dispatch_note(port, "%d:%d:0x%04X:%s:%s", unit, pdu[0], address, text, answer);
 }

@@ -60,7 +60,7 @@ refuses()
 	is "$(farm_start "$work" 2>&1 | sed 's/.*: //')" "$want" "$what"
 }
 
-refuses 'expected models, curves, clock, speed, control, port or meter' 'a word nobody knows' <<<'prot x 1'
+refuses 'expected models, curves, clock, zone, speed, control, port or meter' 'a word nobody knows' <<<'prot x 1'
 refuses 'a meter needs a port before it' 'a meter without a port' <<<'meter 1 DDS238'
 refuses 'no such model as XYZ' 'a model nobody knows' <<<$'port x 0\nmeter 1 XYZ'
 refuses 'port x already has a unit 2' 'a unit twice' <<<$'port x 0\nmeter 1-3 DDS238\nmeter 2 SDM120'

@@ -63,3 +63,22 @@ raw()
 	raw_read "$3" "$4"
 	raw_close
 }
+
+# crc HEX: the bytes with the CRC of a serial Modbus frame behind them
+crc()
+{
+	local value=$((0xFFFF)) i bit
+	for ((i = 0; i < ${#1}; i += 2)); do
+		value=$((value ^ 16#${1:i:2}))
+		for bit in 1 2 3 4 5 6 7 8; do
+			value=$((value & 1 ? value >> 1 ^ 0xA001 : value >> 1))
+		done
+	done
+	printf '%s%02x%02x' "$1" $((value & 0xFF)) $((value >> 8))
+}
+
+# dlt PORT|PATH WORD...: DL/T 645 questions (see dlt_client.py)
+dlt()
+{
+	/usr/bin/python3 "$here/../dlt_client.py" "$@"
+}
