@@ -4,6 +4,11 @@
  * Which readings are suspect is a fold over the readings in time order (plausible.c). A late reading, a
  * verdict or a strange value means folding again from the last valid reading before it, until the
  * outcome meets the one on record. The row of meter_state is locked meanwhile.
+ *
+ * A backfilled reading comes from another register of the meter, one that was frozen. It has to fit
+ * between its neighbours on both sides: one that is above what the poller reads next is suspect, not
+ * that next reading, and it neither confirms another suspect nor is confirmed by one. So the outcome
+ * does not depend on which of them came first.
  */
 #include "module.h"
 
@@ -18,6 +23,9 @@
 #include "plausible.h"
 
 #define FETCH_ROWS 1000
+
+/* Readings looked at for one that a backfilled one must fit before. */
+#define NEXT_TRIES 4
 
 static const char lock_state[] =
 	"SELECT max_power_w::float8, register_modulus_wh, valid_ts FROM submeter.meter_state"
@@ -34,15 +42,22 @@ static const char lock_state[] =
 	"  AND q.ts = r.ts AND q.rule <> 'second_value' AND q.state <> 'judged') q ON true"                         \
 	" WHERE r.site_id = $1 AND r.meter_id = $2 AND r.energy_wh IS NOT NULL"
 
+/* Not a backfilled one: what follows it says whether it counts. */
 static const char find_base[] =
 	"SELECT r.ts, coalesce(v.energy_wh, r.energy_wh)" SM_JUDGED_READING
-	" AND r.ts < $3 AND v.verdict IS DISTINCT FROM 'withdraw'"
+	" AND r.source <> 'backfill' AND r.ts < $3 AND v.verdict IS DISTINCT FROM 'withdraw'"
 	" AND (v.verdict IS NOT NULL OR NOT coalesce(q.folded OR q.alone, false))"
 	" ORDER BY r.ts DESC LIMIT 1";
 
 static const char read_forward[] =
-	"SELECT r.ts, coalesce(v.energy_wh, r.energy_wh), v.verdict, coalesce(q.folded, false), coalesce(q.alone, false)" SM_JUDGED_READING
-	" AND r.ts > $3 ORDER BY r.ts";
+	"SELECT r.ts, coalesce(v.energy_wh, r.energy_wh), v.verdict, coalesce(q.folded, false), coalesce(q.alone, false),"
+	" r.source = 'backfill'" SM_JUDGED_READING " AND r.ts > $3 ORDER BY r.ts";
+
+/* The next reading of the poller, as far as one has been judged to count or not been judged at all. */
+static const char find_next[] =
+	"SELECT r.ts, coalesce(v.energy_wh, r.energy_wh)" SM_JUDGED_READING
+	" AND r.source <> 'backfill' AND r.ts > $3 AND v.verdict IS DISTINCT FROM 'withdraw'"
+	" AND (v.verdict IS NOT NULL OR NOT coalesce(q.alone, false)) ORDER BY r.ts LIMIT 1";
 
 static const char write_suspects[] =
 	"WITH found AS (SELECT * FROM unnest($3, $4, $5, $6, $7) AS f(ts, rule, state, energy_wh, detail)),"
@@ -68,6 +83,7 @@ typedef struct SmSuspect
 	int64 base_wh;
 	SmClass class;
 	bool confirmed;
+	bool above; /* backfilled, and above what the poller read next */
 } SmSuspect;
 
 typedef struct SmRefold
@@ -80,6 +96,9 @@ typedef struct SmRefold
 	bool converged;
 	SmRating rating;
 	SmFold fold;
+	TimestampTz next_ts; /* the poller's next reading, as far as it was looked up */
+	int64 next_wh;
+	int candidate; /* suspect that a further reading may confirm */
 	SmSuspect *suspects;
 	int n_suspects;
 	int max_suspects;
@@ -158,6 +177,58 @@ suspect_add(SmRefold *refold, TimestampTz ts, int64 wh, SmClass class)
 	suspect->base_wh = refold->fold.base_wh;
 	suspect->class = class;
 	suspect->confirmed = false;
+	suspect->above = false;
+}
+
+/*
+ * Looks up the poller's reading after a time; the same one serves all backfilled readings before it.
+ */
+static void
+refold_find_next(SmRefold *refold, TimestampTz ts)
+{
+	static SPIPlanPtr plan = NULL;
+	SPITupleTable *fetched = SPI_tuptable;
+	uint64 count = SPI_processed;
+	Datum args[3] = {refold->key[0], refold->key[1], TimestampTzGetDatum(ts)};
+	bool isnull;
+
+	db_execute(&plan, find_next, 3, key_types, args, NULL, SPI_OK_SELECT);
+	refold->next_ts = DT_NOEND;
+	if (SPI_processed > 0)
+	{
+		refold->next_ts = db_int64(SPI_tuptable->vals[0], 1, &isnull);
+		refold->next_wh = db_int64(SPI_tuptable->vals[0], 2, &isnull);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	/* the caller walks through what its cursor fetched */
+	SPI_tuptable = fetched;
+	SPI_processed = count;
+}
+
+/*
+ * Judges a backfilled reading about which nobody has spoken; a suspect one leaves the fold as it is. A
+ * later reading that cannot follow the last valid one says nothing: the one after it is asked.
+ */
+static SmClass
+refold_backfilled(SmRefold *refold, TimestampTz ts, int64 wh)
+{
+	const SmRating *rating = &refold->rating;
+	const SmFold *fold = &refold->fold;
+
+	if (fold->has_base && !plausible_step(rating, fold->base_us, fold->base_wh, ts, wh))
+		return wh < fold->base_wh ? SM_CLASS_BACKWARDS : SM_CLASS_JUMP;
+	if (refold->next_ts <= ts)
+		refold_find_next(refold, ts);
+	for (int tries = 0; tries < NEXT_TRIES && refold->next_ts != DT_NOEND; tries++)
+	{
+		if (plausible_step(rating, ts, wh, refold->next_ts, refold->next_wh))
+			break;
+		if (!fold->has_base ||
+			plausible_step(rating, fold->base_us, fold->base_wh, refold->next_ts, refold->next_wh))
+			return wh > refold->next_wh ? SM_CLASS_JUMP : SM_CLASS_BACKWARDS;
+		refold_find_next(refold, refold->next_ts);
+	}
+	return plausible_fold(&refold->fold, rating, SM_VERDICT_NONE, ts, wh);
 }
 
 /*
@@ -172,17 +243,28 @@ refold_step(SmRefold *refold, HeapTuple tuple)
 	SmVerdict verdict = verdict_of(tuple, 3);
 	bool was_suspect = DatumGetBool(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 4, &isnull));
 	bool alone = DatumGetBool(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 5, &isnull));
+	bool backfilled = DatumGetBool(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 6, &isnull));
 	SmClass class;
 
 	refold->end_ts = ts;
 	if (alone && verdict == SM_VERDICT_NONE)
 		return false;
-	class = plausible_fold(&refold->fold, &refold->rating, verdict, ts, wh);
+	if (backfilled && verdict == SM_VERDICT_NONE)
+		class = refold_backfilled(refold, ts, wh);
+	else
+		class = plausible_fold(&refold->fold, &refold->rating, verdict, ts, wh);
 	if (class == SM_CLASS_CONFIRMS)
-		refold->suspects[refold->n_suspects - 1].confirmed = true;
+		refold->suspects[refold->candidate].confirmed = true;
 	else if (class == SM_CLASS_BACKWARDS || class == SM_CLASS_JUMP)
+	{
+		if (!backfilled)
+			refold->candidate = refold->n_suspects;
 		suspect_add(refold, ts, wh, class);
-	return ts > refold->to_ts && class == SM_CLASS_VALID && !was_suspect;
+		refold->suspects[refold->n_suspects - 1].above =
+			backfilled &&
+			plausible_step(&refold->rating, refold->fold.base_us, refold->fold.base_wh, ts, wh);
+	}
+	return ts > refold->to_ts && class == SM_CLASS_VALID && !was_suspect && !backfilled;
 }
 
 static void
@@ -208,11 +290,14 @@ refold_forward(SmRefold *refold)
 static char *
 suspect_detail(const SmSuspect *suspect)
 {
+	const char *why = "more than the meter can measure in the time";
+
+	if (suspect->above)
+		why = "fetched later, it does not fit before the next reading";
+	else if (suspect->class == SM_CLASS_BACKWARDS)
+		why = "it ran backwards";
 	return psprintf("register " INT64_FORMAT " Wh after " INT64_FORMAT " Wh: %s",
-					suspect->energy_wh, suspect->base_wh,
-					suspect->class == SM_CLASS_BACKWARDS
-						? "it ran backwards"
-						: "more than the meter can measure in the time");
+					suspect->energy_wh, suspect->base_wh, why);
 }
 
 /*
@@ -278,6 +363,7 @@ refold_meter(int32 site_id, int64 meter_id, TimestampTz from_ts, TimestampTz to_
 	refold.key[2] = TimestampTzGetDatum(from_ts);
 	refold.to_ts = to_ts;
 	refold.valid_to = DT_NOBEGIN;
+	refold.next_ts = DT_NOBEGIN;
 	refold_lock(&refold);
 	refold_base(&refold);
 	refold_forward(&refold);

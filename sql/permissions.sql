@@ -36,6 +36,12 @@ INSERT INTO submeter.meter (site_id, meter_id, code, model, gateway_id, bus_addr
 	(1, 3, 'main', 'DDS238-2 ZN/SR', 1, '3'), (2, 20, 'm1', 'DDS238-2 ZN/SR', 2, '1'), (2, 21, 'main', 'DDS238-2 ZN/SR', 2, '2');
 INSERT INTO submeter.meter_setup (site_id, meter_id, rated_current_a, parent_meter_id) VALUES (1, 1, 60, 3), (1, 2, 60, 3), (1, 3, 200, NULL), (2, 20, 60, 21), (2, 21, 200, NULL);
 INSERT INTO submeter.meter_history (model, kind, di, depth) VALUES ((SELECT min(model) FROM submeter.meter_model), 'daily', '05060101', 62);
+INSERT INTO submeter.reading_watch (site_id, meter_id, base_ts, counted_to) SELECT site_id, meter_id, '2025-01-01', '2025-01-01' FROM submeter.meter;
+INSERT INTO submeter.reading_gap (site_id, meter_id, from_ts, to_ts, longest, noted_at) SELECT site_id, meter_id, '2025-01-01', '2025-01-02', '1 day', '2025-01-02' FROM submeter.meter;
+INSERT INTO submeter.reading_day (site_id, meter_id, day, expected, got, restored) SELECT site_id, meter_id, '2025-01-01', 1, 1, 0 FROM submeter.meter;
+INSERT INTO submeter.history_task (site_id, meter_id, gap_from, kind, from_ts, to_ts, queued_at) SELECT site_id, meter_id, '2025-01-01', 'daily', '2025-01-01', '2025-01-02', '2025-01-02' FROM submeter.meter;
+INSERT INTO submeter.poller_spool (site_id, poller, waiting, rejected, bytes, most_bytes, failing, reported_at) SELECT site_id, 'p', 0, 0, 1, 2, false, '2025-01-01' FROM submeter.site;
+INSERT INTO submeter.spool_event (site_id, poller, event_id, kind, count, at) SELECT site_id, 'p', 1, 'dropped', 1, '2025-01-01' FROM submeter.site;
 INSERT INTO submeter.meter_key (site_id, meter_id, password) VALUES (1, 1, '000000'), (2, 20, '000000');
 INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during)
 SELECT t.site_id, a.account_id, a.account_id, t.tariff_id, '["2025-01-01 00:00+08",)' FROM submeter.tariff t JOIN submeter.account a USING (site_id);
@@ -309,6 +315,8 @@ INSERT INTO verb_call VALUES
 	('enter_grid_bill', 'submeter.enter_grid_bill(S, ''2025-02-01 00:00+08'', 5, 4, ''G-2'')'),
 	('run_share', 'count(*) FROM submeter.run_share(S, ''lift'', ''2025-01-01 00:00+08'')'), ('reverse_share', 'submeter.reverse_share(S, ''lift'', ''2025-01-01 00:00+08'', ''x'')'),
 	('share_slip', 'count(*) FROM submeter.share_slip(S, ''lift'', ''2025-01-01 00:00+08'', A)'), ('resale_check', 'count(*) FROM submeter.resale_check(S, ''2025-01-01 00:00+08'')'),
+	('reading_success', 'count(*) FROM submeter.reading_success(S, ''2025-01-01'', ''2025-01-02'')'), ('claim_history', 'count(*) FROM submeter.claim_history(''p'')'),
+	('report_history', 'submeter.report_history(S, 0, ''p'', ''done'', 0, NULL)'), ('report_spool', $$submeter.report_spool('p', '{"waiting":0,"rejected":0,"bytes":1,"most_bytes":2,"failing":false}')$$),
 	('propose_refunds', 'submeter.propose_refunds(S, ''2025-01-01 00:00+08'')'), ('accept_proposal', 'submeter.accept_proposal(S, R, ''x'')'),
 	('poller_meters', 'count(*) FROM submeter.poller_meters()'), ('claim_commands', 'count(*) FROM submeter.claim_commands(''p'', 9)'), ('claim_reads', 'count(*) FROM submeter.claim_reads(''p'')');
 CREATE FUNCTION pg_temp.fill(call text, site int) RETURNS text

@@ -66,6 +66,7 @@ INSERT INTO submeter.verb (verb, roles, dangerous) VALUES
 	('set_lockout', '{submeter_admin,submeter_operator,submeter_field}', false),
 	('clear_lockout', '{submeter_admin,submeter_operator,submeter_field}', true),
 	('clear_cause', '{submeter_admin,submeter_operator}', true),
+	('reading_success', '{submeter_admin,submeter_operator,submeter_field,submeter_auditor,submeter_erp}', false),
 	('request_read', '{submeter_admin,submeter_operator,submeter_cashier,submeter_field}', false),
 	('apply_policy', '{submeter_admin,submeter_operator}', false),
 	('why_dark', '{submeter_admin,submeter_operator,submeter_cashier,submeter_field,submeter_auditor,submeter_tenant}', false),

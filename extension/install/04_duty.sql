@@ -21,6 +21,7 @@ INSERT INTO submeter.duty (duty, every, ordinal, description) VALUES
 	('switching', '1 s', 5, 'expiry of commands, relays nobody switched, commands without an answer'),
 	('policy', '2 s', 6, 'balances to decisions, notices and commands'),
 	('notices', '1 s', 7, 'delivery of notices'),
+	('history', '2 minutes', 8, 'gaps between readings, what meters keep of them, and how many readings came'),
 	('moves', '5 s', 21, 'move-outs whose time and final readings have come, breakers of vacant units'),
 	('instalments', '10 minutes', 22, 'monthly instalments of debt'),
 	('close', '10 minutes', 23, 'billing cycles that have ended into bills'),
@@ -65,6 +66,7 @@ BEGIN
 		WHEN 'alarms' THEN outcome := submeter.evaluate_alarms(run_duty.site_id, run_duty.as_of);
 		WHEN 'switching' THEN outcome := submeter.switch_duty(run_duty.site_id, run_duty.as_of);
 		WHEN 'policy' THEN outcome := submeter.apply_policy(run_duty.site_id, run_duty.as_of);
+		WHEN 'history' THEN outcome := submeter.history_duty(run_duty.site_id, run_duty.as_of);
 		WHEN 'moves' THEN outcome := submeter.run_moves(run_duty.site_id, run_duty.as_of);
 		WHEN 'instalments' THEN outcome := submeter.collect_instalments(run_duty.site_id, run_duty.as_of);
 		WHEN 'close' THEN outcome := submeter.close_duty(run_duty.site_id, run_duty.as_of);

@@ -21,6 +21,10 @@ AS $$
 		('tariff_missing', 'energy', 'warning', '0', 'Energy was used at a time for which its tariff has no version: it waits without a price. Add the version with create_tariff().'),
 		('calendar_missing', 'energy', 'warning', '0', 'The public holidays of the year are not loaded: only those with a fixed date are known. Load them with load_calendar() or install the newer version.'),
 		('resale_over_cap', 'energy', 'warning', '0', 'Electricity is sold above what the grid is paid for it and the cap allows. Look at resale_check(), lower the price, and refund what was too much.'),
+		('spool_full', 'device', 'critical', '0', 'A poller keeps readings on its disk because the database does not take them, and the disk is filling or broken. Look for why it is cut off.'),
+		('spool_dropped', 'device', 'critical', '0', 'A poller''s spool was full and old readings were given up, those first that meters keep themselves. missing_reading shows what could not be filled; acknowledge when seen.'),
+		('spool_damaged', 'device', 'critical', '0', 'The file of a poller''s spool was damaged: it was put aside, and what could be read of it saved. Have the disk checked; acknowledge when seen.'),
+		('clock_jumped', 'device', 'warning', '0', 'The clock of a poller''s machine jumped. Readings keep their order; have its time service checked, acknowledge when seen.'),
 		('notice_failed', 'device', 'warning', '0', 'A message could not be delivered on any channel. Check the channel and tell the person another way.')
 	) v(rule, class, severity, hold_time, description)
 	ON CONFLICT (rule) DO UPDATE SET class = EXCLUDED.class, description = EXCLUDED.description, builtin = true
@@ -198,6 +202,7 @@ BEGIN
 		UNION ALL SELECT * FROM submeter.meter_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
 		UNION ALL SELECT * FROM submeter.record_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
 		UNION ALL SELECT * FROM submeter.resale_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
+		UNION ALL SELECT * FROM submeter.spool_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
 	), gone AS (
 		DELETE FROM submeter.alarm_pending p
 		WHERE p.site_id = evaluate_alarms.site_id AND NOT EXISTS (
