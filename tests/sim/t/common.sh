@@ -82,3 +82,28 @@ dlt()
 {
 	/usr/bin/python3 "$here/../dlt_client.py" "$@"
 }
+
+# peer NAME [option...]: takes the calls of gateways (see dial_peer.py); its port is then in $peer_port,
+# what it says in $work/NAME.out; peer_do COMMAND... tells the last one what to do
+peer()
+{
+	mkfifo "$work/$1.in"
+	/usr/bin/python3 "$here/../dial_peer.py" "${@:2}" <"$work/$1.in" >"$work/$1.out" 2>"$work/$1.err" &
+	eval "exec 7>\"\$work/$1.in\""
+	peer_out=$work/$1.out
+	until grep -q '^ready ' "$peer_out"; do
+		sleep 0.02
+	done
+	peer_port=$(awk '/^ready/ { print $2; exit }' "$peer_out")
+}
+
+peer_do()
+{
+	echo "$*" >&7
+}
+
+# said REGEX: whether the peer has said such a line
+said()
+{
+	grep -Eq "^$1\$" "$peer_out"
+}
