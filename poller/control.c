@@ -247,12 +247,15 @@ control_claimed(void *context, const SmDbReply *reply)
 		full = PQntuples(result) == CONTROL_COMMANDS;
 		for (row = 0; row < PQntuples(result); row++)
 		{
+			const char *action = PQgetvalue(result, row, 3);
 			SmClaim claim = {0};
 
+			if (strcmp(action, "open") != 0 && strcmp(action, "close") != 0)
+				continue; /* not for this poller: given to another one when the lease is over */
 			claim.site_id = atoi(PQgetvalue(result, row, 0));
 			claim.command_id = atoll(PQgetvalue(result, row, 1));
 			claim.meter_id = atoll(PQgetvalue(result, row, 2));
-			claim.close = strcmp(PQgetvalue(result, row, 3), "close") == 0;
+			claim.close = strcmp(action, "close") == 0;
 			claim.verify = strcmp(PQgetvalue(result, row, 4), "switch") != 0;
 			claim.local_key = strcmp(PQgetvalue(result, row, 5), "local_key") == 0;
 			claim.expires_in_ms = atoll(PQgetvalue(result, row, 6));

@@ -42,7 +42,8 @@ INSERT INTO submeter.reading_day (site_id, meter_id, day, expected, got, restore
 INSERT INTO submeter.history_task (site_id, meter_id, gap_from, kind, from_ts, to_ts, queued_at) SELECT site_id, meter_id, '2025-01-01', 'daily', '2025-01-01', '2025-01-02', '2025-01-02' FROM submeter.meter;
 INSERT INTO submeter.poller_spool (site_id, poller, waiting, rejected, bytes, most_bytes, failing, reported_at) SELECT site_id, 'p', 0, 0, 1, 2, false, '2025-01-01' FROM submeter.site;
 INSERT INTO submeter.spool_event (site_id, poller, event_id, kind, count, at) SELECT site_id, 'p', 1, 'dropped', 1, '2025-01-01' FROM submeter.site;
-INSERT INTO submeter.meter_key (site_id, meter_id, password) VALUES (1, 1, '000000'), (2, 20, '000000');
+INSERT INTO submeter.meter_key (site_id, meter_id) VALUES (1, 1), (2, 20);
+INSERT INTO submeter.breaker_event (site_id, meter_id, kind, seen_at, detail) VALUES (1, 1, 'opened_by_hand', now(), 'x'), (1, 2, 'opened_by_hand', now(), 'x'), (2, 20, 'opened_by_hand', now(), 'x');
 INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during)
 SELECT t.site_id, a.account_id, a.account_id, t.tariff_id, '["2025-01-01 00:00+08",)' FROM submeter.tariff t JOIN submeter.account a USING (site_id);
 INSERT INTO submeter.calendar_day (site_id, day, closed) VALUES (1, '2025-01-29', true), (2, '2025-01-29', true);
@@ -304,6 +305,7 @@ INSERT INTO verb_call VALUES
 	('verify_ledger', 'count(*) FROM submeter.verify_ledger(S)'), ('request_command', 'submeter.request_command(S, M, ''close'', ''x'')'),
 	('cancel_command', 'submeter.cancel_command(S, C, ''x'')'), ('confirm_command', 'submeter.confirm_command(S, C)'), ('tick_decision', 'submeter.tick_decision(S, D)'), ('set_lockout', 'submeter.set_lockout(S, M, ''x'')'),
 	('clear_lockout', 'submeter.clear_lockout(S, M, ''x'')'), ('clear_cause', 'submeter.clear_cause(S, M, ''operator'', ''x'')'),
+	('set_meter_key', 'submeter.set_meter_key(S, M, 2, ''000000'')'), ('set_meter_clock', 'submeter.set_meter_clock(S, M, ''x'')'),
 	('request_read', 'submeter.request_read(S, M, ''x'')'), ('apply_policy', 'submeter.apply_policy(S)'),
 	('why_dark', 'count(*) FROM submeter.why_dark(S, M)'), ('evaluate_alarms', 'submeter.evaluate_alarms(S)'),
 	('acknowledge_alarm', 'submeter.acknowledge_alarm(S, L)'), ('ask_approval', 'submeter.ask_approval(S, ''adjust'', ''{}'', ''x'')'),

@@ -93,10 +93,10 @@ SELECT metric, function, address, type, scale, bit_mask, closed_value, open_valu
 SELECT * FROM submeter.poller_switches();
 SELECT site_id, command_id, meter_id, gateway_id, action, step, close_mode, expires_in_ms BETWEEN 880000 AND 900000 AS expires FROM submeter.claim_commands('p1', 10);
 SELECT count(*) AS for_another FROM submeter.claim_commands('p2', 10);
-SELECT * FROM submeter.send_command(1, 4, 'p2');
+SELECT go, reason FROM submeter.send_command(1, 4, 'p2');
 SELECT submeter.report_command(1, 4, 'p2', 'confirmed', 'closed', 'open', NULL, NULL);
-SELECT * FROM submeter.send_command(1, 4, 'p1');
-SELECT * FROM submeter.send_command(1, 4, 'p1');
+SELECT go, reason FROM submeter.send_command(1, 4, 'p1');
+SELECT go, reason FROM submeter.send_command(1, 4, 'p1');
 SELECT pg_temp.refusal('SELECT submeter.report_command(1, 4, ''p1'', ''done'', NULL, NULL, NULL, NULL)');
 SELECT pg_temp.refusal('SELECT submeter.report_command(1, 99, ''p1'', ''confirmed'', NULL, NULL, NULL, NULL)');
 SELECT pg_temp.refusal('SELECT submeter.report_command(2, 4, ''p1'', ''confirmed'', NULL, NULL, NULL, NULL)');
@@ -126,7 +126,7 @@ SELECT action, state, detail FROM pg_temp.moves ORDER BY command_id DESC LIMIT 1
 SELECT submeter.clear_lockout(1, 1, 'tag taken off') AS command_id \gset
 SELECT command_id = :command_id AS mine, action, step FROM submeter.claim_commands('p1', 10);
 INSERT INTO submeter.open_cause (site_id, meter_id, cause) VALUES (1, 1, 'lockout');
-SELECT * FROM submeter.send_command(1, :command_id, 'p1');
+SELECT go, reason FROM submeter.send_command(1, :command_id, 'p1');
 SELECT submeter.clear_lockout(1, 1, 'tag taken off') AS command_id \gset
 -- Hung while it is on the wire: refused.
 SELECT count(*) FROM submeter.claim_commands('p1', 10);
@@ -138,7 +138,7 @@ SELECT split_part(pg_temp.refusal('SELECT submeter.request_command(1, 1, ''open'
 SELECT submeter.switch_duty(1, clock_timestamp() + interval '2 min');
 SELECT state, detail FROM pg_temp.moves WHERE command_id = :command_id;
 SELECT command_id = :command_id AS mine, step FROM submeter.claim_commands('p2', 10);
-SELECT * FROM submeter.send_command(1, :command_id, 'p2');
+SELECT go, reason FROM submeter.send_command(1, :command_id, 'p2');
 SELECT submeter.report_command(1, :command_id, 'p2', 'returned', NULL, NULL, NULL, 'no answer');
 SELECT count(*) AS backed_off FROM submeter.claim_commands('p2', 10);
 UPDATE submeter.command SET retry_at = NULL WHERE command_id = :command_id;
@@ -176,7 +176,7 @@ SELECT state, detail FROM pg_temp.moves WHERE command_id = :command_id;
 SELECT submeter.request_command(1, 1, 'open', 'soon', expires_at => now() + interval '5 min') AS command_id \gset
 SELECT step FROM submeter.claim_commands('p1', 10);
 UPDATE submeter.command SET not_before = now() - interval '2 min', expires_at = now() - interval '1 min' WHERE command_id = :command_id;
-SELECT * FROM submeter.send_command(1, :command_id, 'p1');
+SELECT go, reason FROM submeter.send_command(1, :command_id, 'p1');
 SELECT state FROM pg_temp.moves WHERE command_id = :command_id;
 SELECT submeter.request_command(1, 1, 'open', 'later', not_before => now() + interval '1 hour') AS command_id \gset
 SELECT count(*) AS too_early FROM submeter.claim_commands('p1', 10);

@@ -15,6 +15,8 @@ INSERT INTO submeter.verb (verb, roles, dangerous) VALUES
 	('ingest', '{submeter_poller,submeter_field,submeter_admin}', false),
 	('ingest_json', '{submeter_poller,submeter_field,submeter_admin}', false),
 	('judge_reading', '{submeter_admin,submeter_operator,submeter_field}', true),
+	('set_meter_key', '{submeter_admin,submeter_field}', false),
+	('set_meter_clock', '{submeter_admin,submeter_operator,submeter_field}', false),
 	('create_tariff', '{submeter_admin}', true),
 	('simulate_tariff', '{submeter_admin,submeter_operator,submeter_auditor}', false),
 	('simulate_summary', '{submeter_admin,submeter_operator,submeter_auditor}', false),

@@ -19,6 +19,7 @@ INSERT INTO submeter.duty (duty, every, ordinal, description) VALUES
 	('post', '1 minute', 3, 'charges into the ledger, once a local day'),
 	('alarms', '10 s', 4, 'timed alarm rules'),
 	('switching', '1 s', 5, 'expiry of commands, relays nobody switched, commands without an answer'),
+	('breakers', '10 s', 9, 'keep-power of protected meters, breakers moved on the spot, keys nobody presses'),
 	('policy', '2 s', 6, 'balances to decisions, notices and commands'),
 	('notices', '1 s', 7, 'delivery of notices'),
 	('history', '2 minutes', 8, 'gaps between readings, what meters keep of them, and how many readings came'),
@@ -65,6 +66,7 @@ BEGIN
 		WHEN 'post' THEN outcome := submeter.post_duty(run_duty.site_id, run_duty.as_of);
 		WHEN 'alarms' THEN outcome := submeter.evaluate_alarms(run_duty.site_id, run_duty.as_of);
 		WHEN 'switching' THEN outcome := submeter.switch_duty(run_duty.site_id, run_duty.as_of);
+		WHEN 'breakers' THEN outcome := submeter.breaker_duty(run_duty.site_id, run_duty.as_of);
 		WHEN 'policy' THEN outcome := submeter.apply_policy(run_duty.site_id, run_duty.as_of);
 		WHEN 'history' THEN outcome := submeter.history_duty(run_duty.site_id, run_duty.as_of);
 		WHEN 'moves' THEN outcome := submeter.run_moves(run_duty.site_id, run_duty.as_of);

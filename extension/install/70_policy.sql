@@ -330,7 +330,8 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT y.account_id, m.meter_id, m.protection <> 'none',
-		m.protection = 'none' AND m.gateway_id IS NOT NULL AND m.model IN (SELECT w.model FROM submeter.meter_switch w WHERE w.action = 'open'),
+		m.protection = 'none' AND m.gateway_id IS NOT NULL AND m.model IN (SELECT w.model FROM submeter.meter_switch w WHERE w.action = 'open')
+			AND s.keep IS DISTINCT FROM 'on' AND submeter.write_refusal(m.site_id, m.meter_id, policy_meters.as_of) IS NULL,
 		o.cause IS NOT NULL, coalesce(s.relay = 'open', false), c.state, c.action,
 		CASE WHEN o.cause IS NOT NULL AND s.relay = 'closed' THEN submeter.is_closed_by_hand(m.site_id, m.meter_id) ELSE false END,
 		coalesce(s.valid_ts, '-infinity') < policy_meters.as_of - p.stale_after
@@ -347,7 +348,7 @@ AS $$
 		-- As switchings_left() says; a command waits a week at most, so older ones were not sent today.
 		p.max_switchings_per_day - (
 			SELECT count(*)::int FROM submeter.command x
-			WHERE x.site_id = m.site_id AND x.meter_id = m.meter_id AND x.requested_at > policy_meters.as_of - interval '9 days'
+			WHERE x.site_id = m.site_id AND x.meter_id = m.meter_id AND x.action IN ('open', 'close') AND x.requested_at > policy_meters.as_of - interval '9 days'
 				AND x.sent_at >= ((policy_meters.as_of AT TIME ZONE e.time_zone)::date)::timestamp AT TIME ZONE e.time_zone),
 		g.recovered_at
 	FROM submeter.site e

@@ -14,7 +14,8 @@ CREATE FUNCTION submeter.dark_facts(site_id int, meter_id bigint, as_of timestam
 	OUT locale text, OUT currency text, OUT time_zone text, OUT relay text, OUT seen_at timestamptz, OUT answers boolean, OUT volts real, OUT has_voltage boolean,
 	OUT gateway text, OUT gateway_online boolean, OUT account text, OUT account_mode text, OUT available numeric, OUT credit_limit numeric,
 	OUT reconnect_balance numeric, OUT policy_mode text, OUT pending numeric, OUT causes text, OUT has_arrears boolean, OUT has_lockout boolean,
-	OUT command text, OUT command_state text, OUT command_action text, OUT command_detail text)
+	OUT command text, OUT command_state text, OUT command_action text, OUT command_detail text,
+	OUT refusal text, OUT locked boolean)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -27,7 +28,8 @@ AS $$
 		(SELECT string_agg(o.cause, ', ' ORDER BY o.cause) FROM submeter.open_cause o WHERE o.site_id = m.site_id AND o.meter_id = m.meter_id),
 		EXISTS (SELECT FROM submeter.open_cause o WHERE o.site_id = m.site_id AND o.meter_id = m.meter_id AND o.cause = 'arrears'),
 		EXISTS (SELECT FROM submeter.open_cause o WHERE o.site_id = m.site_id AND o.meter_id = m.meter_id AND o.cause = 'lockout'),
-		c.command_id::text, c.state, c.action, c.detail
+		c.command_id::text, c.state, c.action, c.detail, submeter.write_refusal(m.site_id, m.meter_id, dark_facts.as_of),
+		coalesce(c.action = 'close' AND c.state = 'failed' AND c.evidence ->> 'kind' = 'local_lock', false)
 	FROM submeter.site s
 	JOIN submeter.meter m ON m.site_id = s.site_id AND m.meter_id = dark_facts.meter_id
 	LEFT JOIN submeter.meter_state t ON t.site_id = m.site_id AND t.meter_id = m.meter_id
@@ -39,7 +41,7 @@ AS $$
 	LEFT JOIN submeter.credit_policy p ON p.site_id = s.site_id AND p.policy_id = coalesce(a.policy_id, s.default_policy_id)
 	LEFT JOIN LATERAL (
 		SELECT c.* FROM submeter.command c
-		WHERE c.site_id = m.site_id AND c.meter_id = m.meter_id
+		WHERE c.site_id = m.site_id AND c.meter_id = m.meter_id AND c.action IN ('open', 'close')
 		ORDER BY c.command_id DESC LIMIT 1) c ON true
 	WHERE s.site_id = dark_facts.site_id
 $$;
@@ -100,24 +102,29 @@ BEGIN
 					WHEN f.has_arrears AND f.policy_mode = 'observe' THEN '策略处于观察模式:请管理员执行 clear_cause(… arrears …)。'
 					WHEN f.has_arrears THEN '策略下次运行会解除欠费原因,请等待一分钟。'
 					ELSE '请运行人员决定:request_command(… close …) 可解除以上原因。' END),
-			(6, f.relay IS NOT DISTINCT FROM 'closed' OR f.command_action = 'close' AND f.command_state IN ('confirmed', 'awaiting_key'),
+			(6, f.relay IS NOT DISTINCT FROM 'closed' OR f.command_action = 'close' AND f.command_state IN ('confirmed', 'awaiting_key') OR f.locked,
 				'Is a command to close under way?', '合闸指令状态?',
 				CASE WHEN f.command IS NULL THEN 'There is no command.' ELSE format('Command %s (%s) is %s.', f.command, f.command_action, f.command_state) END,
 				CASE WHEN f.command IS NULL THEN '没有指令。' ELSE format('指令 %s(%s):%s。', f.command, f.command_action, f.command_state) END,
-				CASE WHEN f.command_state = 'held' THEN 'A person confirms it: confirm_command().'
+				CASE WHEN f.refusal IS NOT NULL AND NOT coalesce(submeter.is_live(f.command_state), false)
+						THEN format('Nothing can be sent: %s. Put that right (set_meter_key(), set_meter_clock()), or close it on the spot.', f.refusal)
+					WHEN f.command_state = 'held' THEN 'A person confirms it: confirm_command().'
 					WHEN submeter.is_live(f.command_state) THEN 'It is on its way; wait a minute.'
 					ELSE format('An operator calls request_command(… close …)%s', coalesce('; the last attempt: ' || f.command_detail, '.')) END,
-				CASE WHEN f.command_state = 'held' THEN '等待人工确认:confirm_command()。'
+				CASE WHEN f.refusal IS NOT NULL AND NOT coalesce(submeter.is_live(f.command_state), false)
+						THEN format('不能下发指令:%s。请处理(set_meter_key()、set_meter_clock())或现场合闸。', f.refusal)
+					WHEN f.command_state = 'held' THEN '等待人工确认:confirm_command()。'
 					WHEN submeter.is_live(f.command_state) THEN '指令执行中,请等待一分钟。'
 					ELSE format('请运行人员执行 request_command(… close …)%s', coalesce(';上次结果:' || f.command_detail, '。')) END),
 			(7, f.gateway_online, 'Does the gateway answer?', '网关是否在线?',
 				format('Gateway %s: %s.', coalesce(f.gateway, '–'), CASE WHEN f.gateway_online THEN 'answers' ELSE 'does not answer' END),
 				format('网关 %s:%s。', coalesce(f.gateway, '–'), CASE WHEN f.gateway_online THEN '在线' ELSE '离线' END),
 				'Check the power and the network of the gateway.', '请检查网关电源和网络。'),
-			(8, NOT (f.command_state IS NOT DISTINCT FROM 'awaiting_key'), 'Does the meter wait for its key?', '电表是否等待本地按键?',
-				CASE f.command_state WHEN 'awaiting_key' THEN 'Yes: closing is permitted.' ELSE 'No.' END,
-				CASE f.command_state WHEN 'awaiting_key' THEN '是,已允许合闸。' ELSE '否。' END,
-				'Switch off what is connected, then press the key of the meter.', '请先关闭用电设备,然后按电表按键合闸。'),
+			(8, NOT (f.command_state IS NOT DISTINCT FROM 'awaiting_key' OR f.locked), 'Does the meter wait for its key, or is it locked on the spot?', '电表是否等待本地按键,或被现场锁定?',
+				CASE WHEN f.command_state = 'awaiting_key' THEN 'Yes: closing is permitted.' WHEN f.locked THEN 'Yes: it is locked on the spot.' ELSE 'No.' END,
+				CASE WHEN f.command_state = 'awaiting_key' THEN '是,已允许合闸。' WHEN f.locked THEN '是,现场已锁定。' ELSE '否。' END,
+				CASE WHEN f.locked THEN 'Have it unlocked and closed on the spot.' ELSE 'Switch off what is connected, then press the key of the meter.' END,
+				CASE WHEN f.locked THEN '请现场解锁并合闸。' ELSE '请先关闭用电设备,然后按电表按键合闸。' END),
 			(9, f.relay IS DISTINCT FROM 'closed', 'Is it dark although the breaker is closed?', '开关已合闸仍无电?',
 				CASE f.relay WHEN 'closed' THEN 'The breaker is closed.' ELSE format('The breaker is %s.', coalesce(f.relay, 'of unknown position')) END,
 				CASE f.relay WHEN 'closed' THEN '开关已合闸。' WHEN 'open' THEN '开关已断开。' ELSE '开关位置未知。' END,

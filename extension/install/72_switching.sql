@@ -87,9 +87,10 @@ AS $$
 		JOIN submeter.meter_switch w ON w.model = m.model
 			AND (w.action = can_switch.action OR can_switch.action = 'close' AND w.action = 'permit_close')
 		WHERE m.site_id = can_switch.site_id AND m.meter_id = can_switch.meter_id AND m.retired_at IS NULL AND m.gateway_id IS NOT NULL)
+		AND submeter.write_refusal(can_switch.site_id, can_switch.meter_id, now()) IS NULL
 $$;
 COMMENT ON FUNCTION submeter.can_switch(int, bigint, text) IS
-'True when a meter in service has a gateway and its model an instruction for the action (open or close).';
+'True when a meter in service has a gateway, its model an instruction for the action (open or close), and nothing forbids to write to it.';
 
 CREATE FUNCTION submeter.is_closed_by_hand(site_id int, meter_id bigint) RETURNS boolean
 LANGUAGE sql STABLE
@@ -99,7 +100,7 @@ AS $$
 		SELECT c.action = 'open' AND c.state = 'confirmed' AND s.relay = 'closed' AND s.relay_at > c.finished_at
 		FROM submeter.command c
 		JOIN submeter.meter_state s ON s.site_id = c.site_id AND s.meter_id = c.meter_id
-		WHERE c.site_id = is_closed_by_hand.site_id AND c.meter_id = is_closed_by_hand.meter_id
+		WHERE c.site_id = is_closed_by_hand.site_id AND c.meter_id = is_closed_by_hand.meter_id AND c.action IN ('open', 'close')
 			AND (c.state IN ('confirmed', 'failed') OR submeter.is_live(c.state))
 		ORDER BY c.command_id DESC LIMIT 1), false)
 		AND EXISTS (
@@ -212,7 +213,7 @@ BEGIN
 	END IF;
 	IF live.state IN ('held', 'queued') AND live.action = 'open' THEN
 		PERFORM submeter.finish_command(live.site_id, live.command_id, 'cancelled', settle_causes.reason, settle_causes.as_of);
-	ELSIF live.command_id IS NOT NULL THEN
+	ELSIF live.action IN ('open', 'close') OR submeter.is_in_flight(live.state) THEN
 		RETURN CASE WHEN live.action = 'close' THEN live.command_id END;
 	END IF;
 	IF NOT EXISTS (
@@ -240,18 +241,26 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	class text;
+	kept text;
 BEGIN
 	IF check_open.cause NOT IN ('operator', 'alarm', 'schedule', 'vacant') THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s is not a cause a person gives', check_open.cause),
 			DETAIL = 'Arrears are decided by the policy, a lockout is a tag, unknown is what nobody asked for.',
 			HINT = 'Use operator, alarm, schedule or vacant; set_lockout() hangs a tag.';
 	END IF;
-	SELECT m.protection INTO class FROM submeter.meter m
+	SELECT m.protection, s.keep INTO class, kept
+	FROM submeter.meter m
+	LEFT JOIN submeter.meter_state s ON s.site_id = m.site_id AND s.meter_id = m.meter_id
 	WHERE m.site_id = check_open.site_id AND m.meter_id = check_open.meter_id;
 	IF class = 'life_safety' OR class = 'protected' AND check_open.cause = 'schedule' THEN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('meter %s is protected (%s) and is not opened', check_open.meter_id, class),
 			DETAIL = 'Life-safety supplies are never opened from here, protected ones neither for arrears nor by schedule.',
 			HINT = 'An electrician switches it on the spot; the class is in meter.protection.';
+	END IF;
+	IF kept = 'on' THEN
+		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('meter %s keeps its power on (保电) and refuses to open', check_open.meter_id),
+			DETAIL = 'The meter itself was told to keep power; it takes no trip until that is released.',
+			HINT = 'Set meter.protection to none; the release is sent by itself, then ask again.';
 	END IF;
 END
 $$;
@@ -304,6 +313,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('meter %s is out of service', request_command.meter_id),
 			HINT = 'Ask for the meter that replaced it.';
 	END IF;
+	PERFORM submeter.require_writable(request_command.site_id, request_command.meter_id, request_command.as_of);
 	IF NOT submeter.can_switch(request_command.site_id, request_command.meter_id, request_command.action) THEN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('meter %s cannot be switched: %s', request_command.meter_id, request_command.action),
 			DETAIL = 'It has no gateway, or its model has no instruction for the action.',
@@ -546,7 +556,7 @@ BEGIN
 		JOIN submeter.meter m ON m.site_id = s.site_id AND m.meter_id = s.meter_id AND m.retired_at IS NULL
 		LEFT JOIN LATERAL (
 			SELECT c.action, c.finished_at FROM submeter.command c
-			WHERE c.site_id = s.site_id AND c.meter_id = s.meter_id AND c.state = 'confirmed'
+			WHERE c.site_id = s.site_id AND c.meter_id = s.meter_id AND c.state = 'confirmed' AND c.action IN ('open', 'close')
 			ORDER BY c.command_id DESC LIMIT 1) c ON true
 		LEFT JOIN LATERAL (
 			SELECT max(c.finished_at) AS finished_at FROM submeter.command c
@@ -563,6 +573,7 @@ BEGIN
 			-- A reading from before the last close says nothing about now.
 			CONTINUE WHEN seen.relay_at <= seen.finished_at;
 			PERFORM submeter.lock_meter(adopt_relay_states.site_id, seen.meter_id);
+			PERFORM submeter.note_breaker_event(adopt_relay_states.site_id, seen.meter_id, 'opened_by_hand', coalesce(seen.relay_at, adopt_relay_states.as_of));
 			INSERT INTO submeter.open_cause (site_id, meter_id, cause, since, by, reason)
 			VALUES (adopt_relay_states.site_id, seen.meter_id, 'unknown', coalesce(seen.relay_at, adopt_relay_states.as_of), 'meter', 'found open')
 			ON CONFLICT DO NOTHING;
@@ -590,7 +601,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT p.max_switchings_per_day - (
 		SELECT count(*)::int FROM submeter.command c
-		WHERE c.site_id = s.site_id AND c.meter_id = switchings_left.meter_id
+		WHERE c.site_id = s.site_id AND c.meter_id = switchings_left.meter_id AND c.action IN ('open', 'close')
 			AND c.sent_at >= ((switchings_left.as_of AT TIME ZONE s.time_zone)::date)::timestamp AT TIME ZONE s.time_zone)
 	FROM submeter.site s
 	JOIN submeter.credit_policy p ON p.site_id = s.site_id
@@ -689,7 +700,7 @@ BEGIN
 	JOIN submeter.credit_policy p ON p.site_id = c.site_id AND p.policy_id = submeter.meter_policy(c.site_id, c.meter_id, tell_switched.as_of)
 	JOIN submeter.account_balances(tell_switched.site_id) b ON b.account_id = y.account_id
 	WHERE c.site_id = tell_switched.site_id AND c.command_id = tell_switched.command_id;
-	IF NOT FOUND OR done.mode = 'observe' OR done.action = 'open' AND done.cause IS DISTINCT FROM 'arrears' THEN
+	IF NOT FOUND OR done.mode = 'observe' OR done.action NOT IN ('open', 'close') OR done.action = 'open' AND done.cause IS DISTINCT FROM 'arrears' THEN
 		RETURN;
 	END IF;
 	PERFORM submeter.queue_notice(tell_switched.site_id, done.account_id,

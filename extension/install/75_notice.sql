@@ -104,7 +104,11 @@ AS $$
 		('bill_due', 'zh', '{site}:{cycle} 电费账单 {amount} {currency},请于 {due_at} 前缴费',
 			E'{tenant}:\n您的电费账户 {account}({unit}){cycle} 账单(编号 {number})已出:用电量 {kwh} 千瓦时,金额 {amount} {currency},期末余额 {available} {currency}。请于 {due_at} 前缴费。\n\n{site}'),
 		('bill_due', 'en', '{site}: electricity bill {cycle}, {amount} {currency}, due {due_at}',
-			E'Dear {tenant},\nthe bill {number} of your electricity account {account} ({unit}) for {cycle} is ready: {kwh} kWh, {amount} {currency}; the balance at its end is {available} {currency}. Please pay before {due_at}.\n\n{site}')
+			E'Dear {tenant},\nthe bill {number} of your electricity account {account} ({unit}) for {cycle} is ready: {kwh} kWh, {amount} {currency}; the balance at its end is {available} {currency}. Please pay before {due_at}.\n\n{site}'),
+		('press_key', 'zh', '{site}:{unit} 已允许合闸,请按电表按键',
+			E'{tenant}:\n{unit}(电费账户 {account})已允许合闸。请先关闭用电设备,再按电表上的按键恢复供电。\n\n{site}'),
+		('press_key', 'en', '{site}: press the key of the meter, {unit}',
+			E'Dear {tenant},\nthe breaker of {unit} (account {account}) may be closed again. Please switch off what is connected, then press the key of the meter: the power comes back.\n\n{site}')
 	) v(kind, locale, subject, body)
 	ON CONFLICT (kind, channel, locale) DO UPDATE SET subject = EXCLUDED.subject, body = EXCLUDED.body
 	WHERE t.builtin
@@ -173,7 +177,7 @@ BEGIN
 		ORDER BY t.channel = c.channels[1] DESC LIMIT 1) t
 	-- A viewer need not know of money; that the power went and came concerns everybody.
 	WHERE a.site_id = queue_notice.site_id AND a.account_id = queue_notice.account_id
-		AND (c.role <> 'viewer' OR queue_notice.kind IN ('tripped', 'reconnected'))
+		AND (c.role <> 'viewer' OR queue_notice.kind IN ('tripped', 'reconnected', 'press_key'))
 	ORDER BY c.contact_id
 	ON CONFLICT DO NOTHING;
 	SELECT min(n.notice_id) INTO first_id

@@ -13,7 +13,14 @@ AS $$
 		('register_jump', 'energy', 'warning', '0', 'A register ran backwards or faster than the meter can. Judge the reading; look for a reset or an exchanged meter.'),
 		('overload', 'electrical', 'critical', '1 min', 'More power than the meter is rated for. Reduce the load before the breaker does.'),
 		('no_voltage', 'electrical', 'warning', '1 min', 'The breaker is closed and there is no voltage: the supply upstream is off, or a fuse has blown.'),
-		('breaker_mismatch', 'electrical', 'critical', '1 min', 'What the breaker says and what the meter measures do not fit: open but drawing power, or closed by hand although it is to be open. Have an electrician look.'),
+		('breaker_mismatch', 'electrical', 'critical', '1 min', 'The breaker says it is open and the meter still measures a load: a welded contact, or a bridge around it. Have an electrician look.'),
+		('breaker_by_hand', 'device', 'warning', '0', 'A breaker that was opened from here was closed on the spot. It is on record in breaker_event and is not taken for theft: ask who closed it and why.'),
+		('breaker_locked', 'device', 'warning', '0', 'The breaker is locked on the spot: nobody closes it from afar. Have somebody unlock it there; it is tried again every ten minutes.'),
+		('key_waiting', 'device', 'warning', '1 hour', 'A breaker may be closed by the key of its meter, and nobody has pressed it. Tell the tenant, or send somebody.'),
+		('key_refused', 'device', 'critical', '0', 'The meter refused its password, so nothing is written to it any more: three refusals would lock it for a day. Find out the right one, then set_meter_key().'),
+		('keep_failed', 'device', 'warning', '1 hour', 'A protected meter does not keep its power on (保电) by itself, or cannot be asked to. See the command in command_log.'),
+		('clock_wrong', 'device', 'warning', '0', 'The clock of a meter is wrong by more than the threshold of this rule (seconds), or shows no time at all. Up to five minutes are set by broadcast; beyond that a person decides: set_meter_clock().'),
+		('clock_host', 'device', 'critical', '10 min', 'The clocks of most meters agree with each other and not with the server, so the server is likely wrong and no meter is set by it. Check the time service of the server and of the pollers.'),
 		('breaker_unknown', 'device', 'warning', '0', 'A breaker was found open and nobody had opened it from here. Find out why; request_command(…, ''close'', …) closes it.'),
 		('command_failed', 'device', 'critical', '0', 'The last command to this breaker failed. Look at the command''s evidence, then try again or send an electrician.'),
 		('command_unknown', 'device', 'critical', '0', 'A command was sent and its outcome is not known yet; the breaker is read, never switched again blindly.'),
@@ -27,10 +34,11 @@ AS $$
 		('clock_jumped', 'device', 'warning', '0', 'The clock of a poller''s machine jumped. Readings keep their order; have its time service checked, acknowledge when seen.'),
 		('notice_failed', 'device', 'warning', '0', 'A message could not be delivered on any channel. Check the channel and tell the person another way.')
 	) v(rule, class, severity, hold_time, description)
-	ON CONFLICT (rule) DO UPDATE SET class = EXCLUDED.class, description = EXCLUDED.description, builtin = true
+	ON CONFLICT (rule) DO UPDATE SET class = EXCLUDED.class, description = EXCLUDED.description, builtin = true;
+	UPDATE submeter.alarm_rule r SET threshold = 120 WHERE r.rule = 'clock_wrong' AND r.threshold IS NULL;
 $$;
 COMMENT ON FUNCTION submeter.load_alarm_rules() IS
-'Writes the built-in alarm rules; severity, hold_time and enabled of existing ones stay as the user set them.';
+'Writes the built-in alarm rules; severity, hold_time, threshold and enabled of existing ones stay as the user set them.';
 
 CREATE FUNCTION submeter.raise_alarm(site_id int, rule text, meter_id bigint, gateway_id bigint, detail text, as_of timestamptz) RETURNS bigint
 LANGUAGE plpgsql
@@ -138,12 +146,16 @@ AS $$
 	SELECT 'breaker_mismatch', l.meter_id, NULL, l.ts,
 		format('meter %s: breaker %s, %s W, %s A', l.code, l.relay, l.power_w, l.most_a)
 	FROM live l
-	WHERE l.draws AND (l.relay = 'open' OR l.relay = 'closed'
+	WHERE l.draws AND l.relay = 'open'
+	UNION ALL
+	SELECT 'breaker_by_hand', l.meter_id, NULL, l.ts, format('meter %s: opened from here and found closed, %s W', l.code, l.power_w)
+	FROM live l
+	WHERE l.relay = 'closed'
 		AND l.meter_id IN (SELECT o.meter_id FROM submeter.open_cause o WHERE o.site_id = meter_conditions.site_id)
-		AND submeter.is_closed_by_hand(meter_conditions.site_id, l.meter_id))
+		AND submeter.is_closed_by_hand(meter_conditions.site_id, l.meter_id)
 $$;
 COMMENT ON FUNCTION submeter.meter_conditions(int, timestamptz) IS
-'What the latest values of the meters say: overload, no voltage, a breaker that does not do what it says.';
+'What the latest values of the meters say: overload, no voltage, a breaker that does not do what it says or was moved on the spot.';
 
 CREATE FUNCTION submeter.record_conditions(site_id int, as_of timestamptz)
 RETURNS TABLE(rule text, meter_id bigint, gateway_id bigint, since timestamptz, detail text)
@@ -161,12 +173,12 @@ AS $$
 	FROM submeter.open_cause o
 	WHERE o.site_id = record_conditions.site_id AND o.cause = 'unknown'
 	UNION ALL
-	SELECT CASE c.state WHEN 'failed' THEN 'command_failed' ELSE 'command_unknown' END, c.meter_id, NULL,
+	SELECT CASE WHEN c.state = 'unknown' THEN 'command_unknown' WHEN c.evidence ->> 'kind' = 'local_lock' THEN 'breaker_locked' ELSE 'command_failed' END, c.meter_id, NULL,
 		coalesce(c.finished_at, c.sent_at, c.requested_at), format('%s, command %s: %s', c.action, c.command_id, coalesce(c.detail, c.state))
 	FROM (
 		SELECT DISTINCT ON (c.meter_id) c.*
 		FROM submeter.command c
-		WHERE c.site_id = record_conditions.site_id AND c.state IN ('confirmed', 'failed', 'unknown')
+		WHERE c.site_id = record_conditions.site_id AND c.state IN ('confirmed', 'failed', 'unknown') AND c.action IN ('open', 'close')
 		ORDER BY c.meter_id, c.command_id DESC) c
 	WHERE c.state IN ('failed', 'unknown')
 	UNION ALL
@@ -201,6 +213,8 @@ BEGIN
 		SELECT * FROM submeter.line_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
 		UNION ALL SELECT * FROM submeter.meter_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
 		UNION ALL SELECT * FROM submeter.record_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
+		UNION ALL SELECT * FROM submeter.breaker_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
+		UNION ALL SELECT * FROM submeter.clock_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
 		UNION ALL SELECT * FROM submeter.resale_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
 		UNION ALL SELECT * FROM submeter.spool_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
 	), gone AS (

@@ -93,6 +93,7 @@ CREATE TABLE submeter.gateway (
 	last_contact_at timestamptz,
 	offline_since timestamptz,
 	recovered_at timestamptz,
+	clock_set_at timestamptz,
 	requests bigint NOT NULL DEFAULT 0,
 	errors bigint NOT NULL DEFAULT 0,
 	busy_ms bigint NOT NULL DEFAULT 0,
@@ -113,7 +114,7 @@ SELECT submeter.describe('gateway', 'What a bus of meters is reached through (�
 	"heartbeat_answer":"what it wants to hear back, as text or hex","tls":"the connection is wrapped in TLS","q376_port":"port of the concentrator its meters are on","q376_line":"line of that port: 107 = 2400 baud, even parity, 8 bits","timeout_ms":"longest wait for an answer",
 	"gap_ms":"pause between requests on this bus","poll_interval":"how often each meter is read","enabled":"false: left alone",
 	"online":"whether it answered last","last_contact_at":"when it last answered","offline_since":"since when it does not answer",
-	"recovered_at":"when it came back from its last outage","requests":"requests sent so far","errors":"requests that failed so far","busy_ms":"time the bus was in use so far","utilisation":"share of the time it was in use lately, 0 to 1",
+	"recovered_at":"when it came back from its last outage","clock_set_at":"when the clocks of its meters were last set by broadcast: once a local day at most","requests":"requests sent so far","errors":"requests that failed so far","busy_ms":"time the bus was in use so far","utilisation":"share of the time it was in use lately, 0 to 1",
 	"round_ms":"time of the last whole round","last_error":"last error in words"}');
 
 CREATE TABLE submeter.meter_model (
@@ -126,13 +127,14 @@ CREATE TABLE submeter.meter_model (
 	turnaround_ms int NOT NULL DEFAULT 0 CHECK (turnaround_ms BETWEEN 0 AND 10000),
 	clock_di text CHECK (clock_di ~ '^[0-9A-F]{4}([0-9A-F]{4})?$'),
 	clock_set text CHECK (clock_set IN ('broadcast')),
+	clock_write boolean NOT NULL DEFAULT false,
 	note text,
 	builtin boolean NOT NULL DEFAULT false
 );
 SELECT submeter.describe('meter_model', 'Device types (型号) of all sites; what their registers are is in meter_point.', '{
 	"model":"name of the type","vendor":"maker","protocol":"what it speaks","phases":"1 or 3","max_registers":"most registers in one request",
 	"max_gap":"registers between two points that may be read along","turnaround_ms":"pause the device needs after an answer",
-	"clock_di":"DL/T 645 identifier of the meter''s own clock; NULL: it shows none","clock_set":"broadcast: a clock a little wrong is set by DL/T 645 broadcast","note":"source of the map, and doubts",
+	"clock_di":"DL/T 645 identifier of the meter''s own clock; NULL: it shows none","clock_set":"broadcast: a clock a little wrong is set by DL/T 645 broadcast","clock_write":"a person may have date and time written with the password","note":"source of the map, and doubts",
 	"builtin":"row is refreshed by create_storage(); copy it under another name to change it"}');
 
 CREATE TABLE submeter.meter_point (
@@ -150,8 +152,14 @@ CREATE TABLE submeter.meter_point (
 	bit_mask int NOT NULL DEFAULT 65535,
 	closed_value int,
 	open_value int,
+	lock_mask int,
+	lock_value int,
+	keep_mask int,
+	keep_value int,
 	source text,
 	PRIMARY KEY (model, metric),
+	CHECK ((lock_mask IS NULL) = (lock_value IS NULL) AND (lock_mask IS NULL OR metric = 'relay')),
+	CHECK ((keep_mask IS NULL) = (keep_value IS NULL) AND (keep_mask IS NULL OR metric = 'relay')),
 	CHECK (metric <> 'relay' OR (closed_value IS NOT NULL AND open_value IS NOT NULL)),
 	CHECK ((di IS NULL) = (function IS NOT NULL) AND (di IS NULL) = (address IS NOT NULL)),
 	CHECK ((di IS NULL) = (bytes IS NULL) AND (di IS NOT NULL) = (type IN ('bcd', 'sbcd', 'bits'))),
@@ -161,7 +169,9 @@ SELECT submeter.describe('meter_point', 'One register or data item of a model (�
 	"model":"the model","metric":"column of reading it fills","function":"Modbus function it is read with","address":"first register, counted from 0",
 	"di":"DL/T 645 data identifier, 8 hex digits (2007) or 4 (1997)","block_di":"identifier of a block that holds it too and is asked for first","block_offset":"where it begins in the data of the block","bytes":"its length",
 	"type":"number format; be = high word first, sw = low word first; bcd, sbcd (highest bit is the sign) and bits are of DL/T 645","scale":"raw value x scale = value in the unit of the metric (Wh, V, A, W)",
-	"bit_mask":"for relay: bits that count","closed_value":"for relay: masked value when closed","open_value":"for relay: masked value when open","source":"where the map comes from"}');
+	"bit_mask":"for relay: bits that count","closed_value":"for relay: masked value when closed","open_value":"for relay: masked value when open",
+	"lock_mask":"for relay: bits of the same item that tell of a lock set on the spot","lock_value":"their value while it is locked: nobody closes it from afar then",
+	"keep_mask":"for relay: bits of the same item that tell of keep-power (保电)","keep_value":"their value while power is kept","source":"where the map comes from"}');
 
 CREATE TABLE submeter.meter_switch (
 	model text NOT NULL REFERENCES submeter.meter_model ON UPDATE CASCADE ON DELETE CASCADE,
@@ -250,17 +260,19 @@ CREATE TABLE submeter.meter_key (
 	site_id int NOT NULL,
 	meter_id bigint NOT NULL,
 	level smallint NOT NULL DEFAULT 2 CHECK (level BETWEEN 0 AND 99),
-	password text NOT NULL CHECK (password ~ '^[0-9]{6}$'),
-	operator text NOT NULL DEFAULT '00000000' CHECK (operator ~ '^[0-9]{8}$'),
 	changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	changed_by name NOT NULL DEFAULT session_user,
 	refused_at timestamptz,
+	tries smallint NOT NULL DEFAULT 0,
+	refusals smallint NOT NULL DEFAULT 0,
+	last_refused_at timestamptz,
 	PRIMARY KEY (site_id, meter_id),
 	FOREIGN KEY (site_id, meter_id) REFERENCES submeter.meter
 );
-SELECT submeter.describe('meter_key', 'Passwords of DL/T 645 meters (电表密码). Nobody reads them but the poller''s plan.', '{
-	"level":"level of the password (PA)","password":"six digits, highest first","operator":"operator code, eight digits","changed_at":"when it was set","changed_by":"by whom",
-	"refused_at":"when the meter refused it: nothing is written to the meter until a new one is set, because the third refusal locks it for a day"}');
+SELECT submeter.describe('meter_key', 'How DL/T 645 meters are written to, and what became of it (电表密码). The password itself is sealed in secret; it goes out with a command that may be sent, and nowhere else.', '{
+	"level":"level of the password (PA)","changed_at":"when it was set","changed_by":"by whom",
+	"refused_at":"when the meter refused it: nothing is written to the meter until a new one is set, because the third refusal locks it for a day",
+	"tries":"writes with this password of which it is not known whether the meter took them","refusals":"passwords refused since one was last taken","last_refused_at":"when the latest of them was"}');
 
 CREATE TABLE submeter.meter_setup (
 	site_id int NOT NULL,

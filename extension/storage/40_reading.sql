@@ -116,6 +116,10 @@ CREATE TABLE submeter.meter_state (
 	refused text,
 	clock_offset_s int,
 	clock_at timestamptz,
+	clock_error text,
+	clock_asked_at timestamptz,
+	keep text CHECK (keep IN ('on', 'off')),
+	keep_at timestamptz,
 	PRIMARY KEY (site_id, meter_id),
 	FOREIGN KEY (site_id, meter_id) REFERENCES submeter.meter
 ) WITH (fillfactor = 60);
@@ -125,7 +129,8 @@ SELECT submeter.describe('meter_state', 'Latest values of each meter: one hot ro
 	"valid_ts":"time of the last plausible reading","valid_wh":"its register: what the next one is compared with",
 	"max_power_w":"most power of any of its setups, before the multiplier","register_modulus_wh":"where its register rolls over",
 	"online":"whether it answered the poller last","last_contact_at":"when it last answered","failures":"failures in a row","last_error":"last error in words",
-	"refused":"registers the meter says it does not have, so that they are not asked for","clock_offset_s":"how far its own clock was ahead","clock_at":"when its clock was last read"}');
+	"refused":"registers the meter says it does not have, so that they are not asked for","clock_offset_s":"how far its own clock was ahead","clock_at":"when its clock was last read",
+	"clock_error":"what is wrong with a clock that shows no time","clock_asked_at":"when a poller was last asked to read it","keep":"keep-power (保电) of the meter as it was last read back: on or off","keep_at":"when that was"}');
 
 CREATE TABLE submeter.meter_dirty (
 	site_id int NOT NULL,
