@@ -29,7 +29,9 @@
 #define BUS_RETRY_FIRST_US (250 * US_PER_MS)
 #define BUS_RETRY_MOST_US (30 * US_PER_S)
 #define BUS_CONNECT_LEAST_MS 1000
+#define BUS_DIAL_IN_MS 30000 /* a device that has not dialled in by then is offline */
 #define BUS_SILENT_MOST 3
+#define BUS_CHATTER_SURE 4 /* so many bytes at least are hardly the beginning of an answer */
 #define BUS_LATE_US (2 * US_PER_S)
 
 static void bus_up(void *context);
@@ -152,7 +154,7 @@ bus_up(void *context)
 	bus->answered = false;
 	bus->heard = false;
 	bus->silent = 0;
-	if (bus->failures > 0)
+	if (bus->failures > 0 || bus->link.route->kind == ROUTE_LISTEN)
 		round_bus_up(bus);
 	bus_pump(bus);
 }
@@ -163,6 +165,8 @@ bus_open(SmBus *bus)
 {
 	int limit_ms = bus->timeout_ms > BUS_CONNECT_LEAST_MS ? bus->timeout_ms : BUS_CONNECT_LEAST_MS;
 
+	if (bus->link.route->kind == ROUTE_LISTEN)
+		limit_ms = BUS_DIAL_IN_MS;
 	loop_cancel(bus->field->loop, &bus->timer);
 	bus->state = BUS_OPENING;
 	link_open(&bus->link, limit_ms);
@@ -367,24 +371,65 @@ bus_find_frame(const SmBus *bus, int used, SmFrame *frame)
 					: mbap_take(bytes, length, frame);
 }
 
+/*
+ * Takes what a device says of its own accord from where a frame could begin, and answers its
+ * heartbeat. Something short could as well be the beginning of the answer that is awaited: that is
+ * decided when it has turned out to be no frame. MATCH_PARTIAL: it may become chatter.
+ */
+static SmMatch
+bus_take_chatter(SmBus *bus, int *used, bool no_frame)
+{
+	const SmRoute *route = bus->link.route;
+	const SmBytes *answer = &route->heartbeat_answer;
+	const char *why;
+	int taken = 0;
+	bool beat = false;
+	SmMatch match;
+
+	if (bus->input_length == *used)
+		return MATCH_NONE;
+	match = route_chatter(route, bus->input + *used, bus->input_length - *used, &taken, &beat);
+	if (match != MATCH_WHOLE)
+		return match;
+	if (bus->state == BUS_WAITING && taken < BUS_CHATTER_SURE && !no_frame)
+		return MATCH_NONE;
+	*used += taken;
+	if (beat && answer->length > 0 &&
+		link_send(&bus->link, answer->data, (size_t) answer->length, &why) != answer->length)
+		log_debug("gateway %d/%lld: its heartbeat could not be answered: %s", bus->site_id,
+				  (long long) bus->gateway_id, why);
+	return MATCH_WHOLE;
+}
+
 /* Takes whole frames out of what came in; false when the connection was lost over it. */
 static bool
 bus_take_input(SmBus *bus)
 {
-	SmFrame frame;
+	SmFrame frame = {0};
 	int used = 0;
 	SmFrameState state;
+	SmMatch chatter;
 
-	while ((state = bus_find_frame(bus, used, &frame)) == FRAME_WHOLE)
+	for (;;)
 	{
-		used += frame.taken;
-		bus_take_frame(bus, &frame);
-		if (bus->state == BUS_DOWN)
-			return false;
+		chatter = bus_take_chatter(bus, &used, false);
+		if (chatter == MATCH_WHOLE)
+			continue;
+		state = bus_find_frame(bus, used, &frame);
+		if (state == FRAME_WHOLE)
+		{
+			used += frame.taken;
+			bus_take_frame(bus, &frame);
+			if (bus->state == BUS_DOWN)
+				return false;
+		}
+		else if (chatter == MATCH_PARTIAL || state == FRAME_PARTIAL ||
+				 bus_take_chatter(bus, &used, true) != MATCH_WHOLE)
+			break;
 	}
-	if (bus->rtu)
+	if (bus->rtu && chatter != MATCH_PARTIAL)
 		used += frame.taken; /* noise */
-	else if (state == FRAME_BROKEN)
+	else if (!bus->rtu && state == FRAME_BROKEN && chatter != MATCH_PARTIAL)
 	{
 		bus_lose(bus, "bytes that are no Modbus TCP came in");
 		return false;
@@ -392,6 +437,27 @@ bus_take_input(SmBus *bus)
 	memmove(bus->input, bus->input + used, (size_t) (bus->input_length - used));
 	bus->input_length -= used;
 	return true;
+}
+
+/*
+ * A device has dialled in and said who it is; bytes are what it said after that. The newest
+ * connection is the right one.
+ */
+void
+bus_welcome(SmBus *bus, SmLink *from, const uint8_t *bytes, int length)
+{
+	SmAnswer answer = {.kind = ANSWER_BROKEN, .text = "the device dialled in anew"};
+	bool waiting = bus->state == BUS_WAITING;
+
+	bus_drop(bus);
+	link_adopt(&bus->link, from);
+	memcpy(bus->input, bytes, (size_t) length);
+	bus->input_length = length;
+	if (waiting)
+		bus_finish(bus, &answer);
+	bus_up(bus);
+	if (length > 0 && bus->state != BUS_DOWN && bus_take_input(bus))
+		bus_pump(bus);
 }
 
 /* Bytes came in. */
@@ -422,6 +488,8 @@ bus_timeout(SmBus *bus)
 	bus->silent++;
 	bus_rest(bus, &exchange);
 	bus_finish(bus, &answer);
+	if (bus->input_length > 0 && !bus_take_input(bus))
+		return;
 	if (bus->input_length > 0 && !bus->rtu)
 		bus_lose(bus, "half a frame came and then nothing more");
 	else if (bus->silent >= BUS_SILENT_MOST)

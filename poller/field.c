@@ -10,6 +10,7 @@
 
 #include "command.h"
 #include "field.h"
+#include "listen.h"
 #include "log.h"
 
 /* Makes an empty field; floor_ms is the latest stamp of an earlier run. Freed by field_free(). */
@@ -20,6 +21,7 @@ field_create(SmLoop *loop, const SmFieldHooks *hooks, bool once, int64_t floor_m
 
 	field->loop = loop;
 	field->hooks = *hooks;
+	field->listen = listen_create(field);
 	field->once = once;
 	field->floor_ms = floor_ms;
 	return field;
@@ -58,6 +60,7 @@ field_free(SmField *field)
 {
 	int i;
 
+	listen_free(field->listen);
 	for (i = 0; i < field->bus_count; i++)
 	{
 		command_drop_all(field->buses[i]);
@@ -348,6 +351,8 @@ field_apply(SmField *field, SmPlan *plan)
 	field_note_problems(field, plan);
 	plan_free(field->plan);
 	field->plan = plan;
+	if (!field->stopping)
+		listen_apply(field->listen);
 	for (i = 0; i < bus_count; i++)
 		bus_wake(buses[i]);
 	log_info("plan: %d gateways, %d meters, %d problems", bus_count, meter_count,

@@ -156,6 +156,7 @@ typedef struct SmField
 {
 	SmLoop *loop;
 	SmFieldHooks hooks;
+	struct SmListen *listen;
 	SmPlan *plan;
 	SmBus **buses; /* by site and id */
 	int bus_count;
@@ -182,6 +183,7 @@ extern void field_set_error(char *target, const char *text, bool *dirty);
 /* bus.c */
 extern void bus_init(SmBus *bus);
 extern void bus_close(SmBus *bus);
+extern void bus_welcome(SmBus *bus, SmLink *from, const uint8_t *bytes, int length);
 extern void bus_pump(SmBus *bus);
 extern void bus_wake(SmBus *bus);
 extern void bus_hurry(SmBus *bus);

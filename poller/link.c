@@ -119,7 +119,10 @@ link_open(SmLink *link, int limit_ms)
 			serial_open(link);
 			break;
 		case ROUTE_LISTEN:
-			loop_set(link->loop, &link->timer, link->limit_us);
+			if (link->excuse != NULL)
+				link_fail(link, link->excuse);
+			else
+				loop_set(link->loop, &link->timer, link->limit_us);
 			break;
 	}
 }
@@ -179,6 +182,8 @@ link_adopt(SmLink *link, SmLink *from)
 	link_close(from);
 	loop_watch(link->loop, &link->watch, link->fd, EPOLLIN);
 	link->state = LINK_OPEN;
+	if (tls_has_more(link))
+		loop_set(link->loop, &link->timer, base_now_us());
 }
 
 /* How long so many bytes are on their way; nothing counts but a serial line. */

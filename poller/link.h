@@ -44,6 +44,7 @@ typedef struct SmLink
 	SmTimer timer;       /* of opening */
 	int64_t limit_us;    /* when opening has taken too long */
 	const char *failure; /* why opening failed; told in the next turn of the loop */
+	const char *excuse;  /* why nobody can dial in; not ours */
 	void *lookup;
 	void *tls;          /* the connection is wrapped */
 	bool on_backup;     /* the second address is in use */

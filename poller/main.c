@@ -36,6 +36,7 @@ enum
 	EXIT_GOOD = 0,
 	EXIT_PROBLEMS = 1,
 	EXIT_NO_SPOOL = 3,
+	EXIT_NO_TLS = 3,
 	EXIT_NO_PLAN = 3
 };
 
@@ -365,6 +366,7 @@ main_close(SmPoller *poller)
 	loop_unwatch(poller->loop, &poller->signals);
 	close(fd);
 	loop_free(poller->loop);
+	tls_teardown();
 }
 
 int
@@ -383,6 +385,11 @@ main(int count, char **arguments)
 	main_raise_limits();
 	poller.loop = loop_create();
 	main_watch_signals(&poller);
+	if (!tls_setup(&poller.options.tls, poller.trouble, sizeof(poller.trouble)))
+	{
+		log_error("%s", poller.trouble);
+		return EXIT_NO_TLS;
+	}
 	log_info("submeter-poller %s begins as \"%s\"", SUBMETER_VERSION, poller.options.name);
 	status = main_run(&poller);
 	main_close(&poller);

@@ -29,6 +29,11 @@ static const char options_help[] =
 	"  --spool-max-mb N    most the spool may hold (default 1024)\n"
 	"  --retry-rejected    put readings the database once refused back into the queue\n"
 	"  --name NAME         name this poller claims commands under (default: the host's)\n"
+	"  --tls-ca FILE       certificates believed, of gateways and devices with TLS (default: the system's)\n"
+	"  --tls-cert FILE     our own certificate, needed for devices that dial in with TLS\n"
+	"  --tls-key FILE      its key, unless it is in the same file\n"
+	"  --tls-require-client\n"
+	"                      devices that dial in with TLS must show a certificate by --tls-ca\n"
 	"  --once              read every meter once, deliver, and exit: 0 when all answered and the\n"
 	"                      spool is empty, else 1\n"
 	"  --check             load the plan, print what is in it and what is wrong with it, and exit:\n"
@@ -47,6 +52,10 @@ enum
 	OPTION_SPOOL_MAX,
 	OPTION_RETRY_REJECTED,
 	OPTION_NAME,
+	OPTION_TLS_CA,
+	OPTION_TLS_CERT,
+	OPTION_TLS_KEY,
+	OPTION_TLS_REQUIRE_CLIENT,
 	OPTION_ONCE,
 	OPTION_CHECK,
 	OPTION_LOG_LEVEL,
@@ -60,6 +69,10 @@ static const struct option options_known[] = {
 	{"spool-max-mb", required_argument, NULL, OPTION_SPOOL_MAX},
 	{"retry-rejected", no_argument, NULL, OPTION_RETRY_REJECTED},
 	{"name", required_argument, NULL, OPTION_NAME},
+	{"tls-ca", required_argument, NULL, OPTION_TLS_CA},
+	{"tls-cert", required_argument, NULL, OPTION_TLS_CERT},
+	{"tls-key", required_argument, NULL, OPTION_TLS_KEY},
+	{"tls-require-client", no_argument, NULL, OPTION_TLS_REQUIRE_CLIENT},
 	{"once", no_argument, NULL, OPTION_ONCE},
 	{"check", no_argument, NULL, OPTION_CHECK},
 	{"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
@@ -106,6 +119,18 @@ options_take(SmOptions *options, int option)
 			break;
 		case OPTION_NAME:
 			options->name = optarg;
+			break;
+		case OPTION_TLS_CA:
+			options->tls.ca = optarg;
+			break;
+		case OPTION_TLS_CERT:
+			options->tls.cert = optarg;
+			break;
+		case OPTION_TLS_KEY:
+			options->tls.key = optarg;
+			break;
+		case OPTION_TLS_REQUIRE_CLIENT:
+			options->tls.require_client = true;
 			break;
 		case OPTION_ONCE:
 			options->once = true;
@@ -154,6 +179,10 @@ options_parse(SmOptions *options, int count, char **arguments)
 		fputs("submeter-poller: --dsn is missing\n", stderr);
 	else if (options->name[0] == '\0')
 		fputs("submeter-poller: --name is empty\n", stderr);
+	else if (options->tls.require_client && (options->tls.ca == NULL || options->tls.cert == NULL))
+		fputs("submeter-poller: --tls-require-client needs --tls-ca and --tls-cert\n", stderr);
+	else if (options->tls.key != NULL && options->tls.cert == NULL)
+		fputs("submeter-poller: --tls-key needs --tls-cert\n", stderr);
 	else if (geteuid() == 0 && !options->allow_root)
 		fputs("submeter-poller: not as root; use a user of its own, or --allow-root\n", stderr);
 	else

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "tls.h"
+
 typedef struct SmOptions
 {
 	const char *dsn;
@@ -16,6 +18,7 @@ typedef struct SmOptions
 	bool once;
 	bool check;
 	bool retry_rejected;
+	SmTlsFiles tls;
 	bool allow_root;
 	char host[256]; /* room for the default of name */
 } SmOptions;

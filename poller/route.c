@@ -125,6 +125,26 @@ route_parse_bytes(const char *text, SmBytes *bytes)
 	return true;
 }
 
+/* Reads the address of a 376.1 concentrator: four digits of its region, and its number. */
+bool
+route_parse_station(const char *text, unsigned *region, unsigned *terminal)
+{
+	int64_t number;
+	int i;
+
+	*region = 0;
+	for (i = 0; i < 4; i++)
+	{
+		if (route_hex_digit(text[i]) < 0)
+			return false;
+		*region = *region << 4 | (unsigned) route_hex_digit(text[i]);
+	}
+	if (text[4] != '-' || !base_parse_int(text + 5, 0, 65535, &number))
+		return false;
+	*terminal = (unsigned) number;
+	return true;
+}
+
 /* Reads bytes that may be missing. */
 static bool
 route_parse_optional(const char *text, SmBytes *bytes)
@@ -136,11 +156,16 @@ route_parse_optional(const char *text, SmBytes *bytes)
 static const char *
 route_parse_listen(const SmRouteText *text, SmRoute *route)
 {
+	unsigned region;
+	unsigned terminal;
+
 	route->kind = ROUTE_LISTEN;
 	if (!route_split_address(text->address, &route->host, &route->port))
 		return "the address to listen on is not host:port";
 	if (text->registration == NULL || !route_parse_bytes(text->registration, &route->registration))
 		return "its registration is neither text nor \\x and hex digits";
+	if (route->station && !route_parse_station(text->registration, &region, &terminal))
+		return "its registration is not region-terminal, such as 4403-01234";
 	return NULL;
 }
 
@@ -246,4 +271,30 @@ route_match(const SmBytes *said, const uint8_t *bytes, int length, int *taken)
 		   (bytes[*taken] == '\r' || bytes[*taken] == '\n'))
 		(*taken)++;
 	return MATCH_WHOLE;
+}
+
+/*
+ * Whether bytes begin with something a device says of its own accord: its heartbeat (beat), its
+ * registration once more, or an end of line that belongs to one of them.
+ */
+SmMatch
+route_chatter(const SmRoute *route, const uint8_t *bytes, int length, int *taken, bool *beat)
+{
+	SmMatch heart = route_match(&route->heartbeat, bytes, length, taken);
+	SmMatch name = MATCH_NONE;
+
+	*beat = heart == MATCH_WHOLE;
+	if (*beat)
+		return MATCH_WHOLE;
+	if (!route->station)
+		name = route_match(&route->registration, bytes, length, taken);
+	if (name == MATCH_WHOLE)
+		return MATCH_WHOLE;
+	if (length > 0 && (bytes[0] == '\r' || bytes[0] == '\n') &&
+		((route->registration.text && !route->station) || route->heartbeat.text))
+	{
+		*taken = 1;
+		return MATCH_WHOLE;
+	}
+	return heart == MATCH_PARTIAL || name == MATCH_PARTIAL ? MATCH_PARTIAL : MATCH_NONE;
 }

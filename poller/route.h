@@ -77,5 +77,8 @@ extern bool route_split_address(const char *address, char **host, char **port);
 extern bool route_parse_line(const char *address, char **device, SmSerialLine *line);
 extern bool route_parse_bytes(const char *text, SmBytes *bytes);
 extern SmMatch route_match(const SmBytes *said, const uint8_t *bytes, int length, int *taken);
+extern SmMatch route_chatter(const SmRoute *route, const uint8_t *bytes, int length, int *taken,
+							 bool *beat);
+extern bool route_parse_station(const char *text, unsigned *region, unsigned *terminal);
 
 #endif

@@ -16,6 +16,8 @@
 
 static SSL_CTX *tls_dialling;
 static SSL_CTX *tls_listening;
+static SmTlsFiles tls_files;
+static bool tls_ready;
 static char tls_text[160]; /* the last failure */
 
 /* The first reason OpenSSL gives for a failure; its list is empty afterwards. */
@@ -64,11 +66,13 @@ tls_load_authorities(SSL_CTX *context, const SmTlsFiles *files)
 }
 
 /* Reads the certificates; false and why when they are of no use. */
-bool
-tls_setup(const SmTlsFiles *files, char *why, size_t size)
+static bool
+tls_prepare(char *why, size_t size)
 {
+	const SmTlsFiles *files = &tls_files;
 	const char *what = NULL;
 
+	tls_ready = true;
 	ERR_clear_error();
 	tls_dialling = tls_create(TLS_client_method());
 	tls_listening = tls_create(TLS_server_method());
@@ -94,6 +98,18 @@ tls_setup(const SmTlsFiles *files, char *why, size_t size)
 		tls_listening = NULL;
 	}
 	return true;
+}
+
+/*
+ * Says which certificates are to be used. They are read now when there are any, so that a wrong
+ * name is told at once; else when the first link needs them, for the system's authorities take
+ * more memory than a thousand links.
+ */
+bool
+tls_setup(const SmTlsFiles *files, char *why, size_t size)
+{
+	tls_files = *files;
+	return (files->ca == NULL && files->cert == NULL) || tls_prepare(why, size);
 }
 
 void
@@ -125,10 +141,16 @@ tls_expect(SSL *tls, const char *name)
 const char *
 tls_begin(SmLink *link, const char *peer_name)
 {
-	SSL_CTX *context = peer_name != NULL ? tls_dialling : tls_listening;
-	SSL *tls = context != NULL ? SSL_new(context) : NULL;
+	SSL_CTX *context;
+	SSL *tls;
 
+	if (!tls_ready && !tls_prepare(tls_text, sizeof(tls_text)))
+		tls_ready = false;
+	context = peer_name != NULL ? tls_dialling : tls_listening;
+	tls = context != NULL ? SSL_new(context) : NULL;
 	ERR_clear_error();
+	if (!tls_ready)
+		return tls_text;
 	if (context == NULL)
 		return "TLS: --tls-cert and --tls-key are needed for devices that dial in";
 	if (tls == NULL || SSL_set_fd(tls, link->fd) != 1 ||
