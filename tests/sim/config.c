@@ -334,18 +334,22 @@ config_add_meter(SmPort *port, const SmModel *model, const char *where, char **k
 	return true;
 }
 
-/* Replaces a run of '%' in an address by the number of a port's copy in as many digits. */
+/* Replaces each run of '%' in an address by the number of a port's copy in as many digits. */
 static void
 config_address(const SmPort *port, const char *text, char *address)
 {
-	const char *run = strchr(text, '%');
-	int width = run == NULL ? 0 : (int) strspn(run, "%");
+	size_t used = 0;
+	int width;
 
-	if (run == NULL)
-		snprintf(address, NAME_SIZE, "%s", text);
-	else
-		snprintf(address, NAME_SIZE, "%.*s%0*d%s", (int) (run - text), text, width, port->copy,
-				 run + width);
+	for (; *text != '\0' && used<NAME_SIZE - 1; text += width> 0 ? width : 1)
+	{
+		width = (int) strspn(text, "%");
+		if (width == 0)
+			address[used++] = *text;
+		else
+			used += (size_t) snprintf(address + used, NAME_SIZE - used, "%0*d", width, port->copy);
+	}
+	address[used < NAME_SIZE ? used : NAME_SIZE - 1] = '\0';
 }
 
 /* Puts the meters of a line behind one port: one address, or a range of them. */
