@@ -60,7 +60,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION submeter.outbound_retry_at(int, timestamptz) IS 'When to try again: after 2 s, 4 s, 8 s … up to an hour, each a quarter more or less.';
 
-CREATE FUNCTION submeter.outbound_usual(outcome text, status int, headers jsonb, attempts int, repeatable boolean, as_of timestamptz)
+CREATE FUNCTION submeter.outbound_usual(method text, outcome text, status int, headers jsonb, attempts int, repeatable boolean, as_of timestamptz)
 RETURNS submeter.outbound_verdict
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -76,6 +76,10 @@ BEGIN
 		RETURN ROW('delivered', NULL, NULL)::submeter.outbound_verdict;
 	ELSIF outbound_usual.outcome = 'expired' THEN
 		RETURN ROW('failed', NULL, NULL)::submeter.outbound_verdict;
+	ELSIF outbound_usual.outcome = 'answered' AND outbound_usual.method = 'MAIL' THEN
+		-- RFC 5321: 4yz is a no for now, 5yz for good; either way it was not taken.
+		RETURN CASE WHEN outbound_usual.status >= 500 THEN ROW('failed', NULL, format('the mail server answered %s', outbound_usual.status))::submeter.outbound_verdict
+			ELSE ROW('queued', again, NULL)::submeter.outbound_verdict END;
 	ELSIF outbound_usual.outcome = 'answered' AND outbound_usual.status BETWEEN 300 AND 499 AND outbound_usual.status NOT IN (408, 425, 429) THEN
 		RETURN ROW('failed', NULL, format('answered with status %s', outbound_usual.status))::submeter.outbound_verdict;
 	ELSIF outbound_usual.outcome = 'not_sent' OR outbound_usual.repeatable OR outbound_usual.status IN (425, 429, 503) THEN
@@ -84,8 +88,8 @@ BEGIN
 	RETURN ROW('unknown', NULL, 'sent, and nobody knows whether it arrived')::submeter.outbound_verdict;
 END
 $$;
-COMMENT ON FUNCTION submeter.outbound_usual(text, int, jsonb, int, boolean, timestamptz) IS
-'What usually follows: 2xx is delivered, other answers below 500 failed; what was not sent, 429 and 503 are tried again; anything else is repeated if it may be, and unknown otherwise.';
+COMMENT ON FUNCTION submeter.outbound_usual(text, text, int, jsonb, int, boolean, timestamptz) IS
+'What usually follows: 2xx is delivered, other answers below 500 failed; what was not sent, 429 and 503 are tried again; anything else is repeated if it may be, and unknown otherwise. Of a mail server 4yz is tried again and 5yz final.';
 
 CREATE FUNCTION submeter.note_host(site_id int, host text, detail text, as_of timestamptz) RETURNS void
 LANGUAGE plpgsql
@@ -122,7 +126,7 @@ BEGIN
 	SELECT o.* INTO STRICT item FROM submeter.outbound o
 	WHERE o.site_id = finish_outbound.site_id AND o.outbound_id = finish_outbound.outbound_id;
 	SELECT k.* INTO rule FROM submeter.outbound_kind k WHERE k.kind = item.kind;
-	usual := submeter.outbound_usual(finish_outbound.outcome, finish_outbound.status, finish_outbound.headers, item.attempts,
+	usual := submeter.outbound_usual(item.method, finish_outbound.outcome, finish_outbound.status, finish_outbound.headers, item.attempts,
 		coalesce(rule.repeatable, false), finish_outbound.as_of);
 	BEGIN
 		EXECUTE format('SELECT * FROM submeter.%I($1, $2, $3, $4, $5, $6, $7)', rule.done) INTO verdict
@@ -291,7 +295,7 @@ BEGIN
 		request := submeter.build_outbound(item.site_id, item.outbound_id, as_of);
 		CONTINUE WHEN request.method IS NULL;
 		UPDATE submeter.outbound o
-		SET state = 'claimed', claimed_by = claim_outbound.courier, attempts = o.attempts + 1, sent_at = as_of,
+		SET state = 'claimed', claimed_by = claim_outbound.courier, attempts = o.attempts + 1, method = request.method, sent_at = as_of,
 			lease_until = as_of + interval '1 ms' * request.timeout_ms + interval '30 s'
 		WHERE o.site_id = item.site_id AND o.outbound_id = item.outbound_id;
 		claimed := claimed + 1;
@@ -333,7 +337,7 @@ BEGIN
 	END IF;
 	PERFORM submeter.note_host(item.site_id, item.host,
 		CASE WHEN report_outbound.outcome <> 'answered' THEN coalesce(report_outbound.detail, report_outbound.outcome)
-			WHEN report_outbound.status >= 500 THEN format('answered with status %s', report_outbound.status) END, as_of);
+			WHEN report_outbound.status >= 500 AND item.method <> 'MAIL' THEN format('answered with status %s', report_outbound.status) END, as_of);
 	state_now := submeter.finish_outbound(item.site_id, item.outbound_id, report_outbound.outcome, report_outbound.status,
 		report_outbound.headers, report_outbound.body, report_outbound.detail, as_of);
 	RETURN state_now;

@@ -14,6 +14,7 @@ CREATE TABLE submeter.outbound (
 	expires_at timestamptz NOT NULL DEFAULT 'infinity',
 	claimed_by text,
 	lease_until timestamptz,
+	method text,
 	sent_at timestamptz,
 	finished_at timestamptz,
 	status int,
@@ -33,7 +34,7 @@ CREATE UNIQUE INDEX outbound_once ON submeter.outbound (site_id, kind, dedupe_ke
 SELECT submeter.describe('outbound', 'The courier''s outbox (发件箱): one row per request or message to somebody outside, made and signed when it is claimed.', '{
 	"outbound_id":"the request","kind":"what it is, see outbound_kind","ref":"what it is about, for the functions of its kind","dedupe_key":"at most one queued or claimed row of the kind has it","host":"host it goes to: one that is down is left alone for a while",
 	"channel":"what its rate is limited by","state":"queued, claimed (by a courier), delivered, failed (a person may send it again), unknown (sent, no answer, and not to be repeated), cancelled (not needed any more)","attempts":"how often it was claimed",
-	"not_before":"not sent before this","expires_at":"not sent after this","claimed_by":"the courier that has or had it","lease_until":"until then the courier is believed to be at it","sent_at":"when it was last claimed","finished_at":"when it was over",
+	"not_before":"not sent before this","expires_at":"not sent after this","claimed_by":"the courier that has or had it","lease_until":"until then the courier is believed to be at it","method":"how it was sent: GET, POST …, MAIL for SMTP","sent_at":"when it was last claimed","finished_at":"when it was over",
 	"status":"status of the last answer","answer_headers":"its headers","answer":"its body as it came","detail":"what went wrong, or what came of it"}');
 
 CREATE TABLE submeter.outbound_host (

@@ -268,8 +268,12 @@ outbox_add_report(SmText *json, const SmReportRow *report, int ord)
 	}
 	text_printf(json, "%s{\"ord\":%d,\"site_id\":%d,\"outbound_id\":%" PRId64, ord > 0 ? "," : "[",
 				ord, report->site_id, report->outbound_id);
-	text_printf(json, ",\"outcome\":\"%s\",\"status\":%d,\"headers\":",
-				outbox_outcomes[delivery->outcome], delivery->status);
+	text_printf(json, ",\"outcome\":\"%s\",\"status\":", outbox_outcomes[delivery->outcome]);
+	if (delivery->outcome == OUTCOME_ANSWERED)
+		text_printf(json, "%d", delivery->status);
+	else
+		text_add(json, "null");
+	text_add(json, ",\"headers\":");
 	text_add(json, delivery->headers.data);
 	text_add(json, ",\"body\":\"");
 	text_add(json, hex);

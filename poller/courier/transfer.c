@@ -299,7 +299,7 @@ transfer_set_http(SmTransfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, outbound->method);
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
 					 (long) (outbound->http1 ? CURL_HTTP_VERSION_1_1 : CURL_HTTP_VERSION_2TLS));
-	if (outbound->body != NULL)
+	if (outbound->body_size > 0 || strcmp(outbound->method, "GET") != 0)
 	{
 		curl_easy_setopt(easy, CURLOPT_POST, 1L);
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) outbound->body_size);

@@ -1,0 +1,181 @@
+#!/bin/bash
+# The courier carries requests out and answers back: HTTPS and mail with certificates checked, every
+# kind of answer told apart, nothing that costs money repeated, nothing lost when it or the server
+# dies, several couriers side by side.
+# shellcheck source=tests/e2e/poller.sh
+. "$(dirname "$0")/poller.sh"
+
+COURIER=$here/../../poller/submeter-courier
+SINK=$SM_RUN/sink
+
+courier_start()
+{
+	local name=$1
+	shift
+	"$COURIER" --allow-root --dsn "$(server_conninfo db | sed 's/user=postgres/user=carrier/')" --name "$name" \
+		--log-level debug "$@" >>"$SM_RUN/courier.log" 2>&1 &
+	COURIERS[$name]=$!
+}
+
+courier_end()
+{
+	local signal=$1 name=$2 status=0
+	kill "-$signal" "${COURIERS[$name]}" 2>/dev/null
+	wait "${COURIERS[$name]}" 2>/dev/null || status=$?
+	unset "COURIERS[$name]"
+	return "$status"
+}
+
+couriers_stop()
+{
+	local name
+	for name in "${!COURIERS[@]}"; do
+		courier_end TERM "$name" || true
+	done
+	[ -z "${SINK_PID:-}" ] || kill "$SINK_PID" 2>/dev/null
+	((_tap_failed == 0)) || diag "$(tail -n 40 "$SM_RUN/courier.log")"
+}
+
+sink_start()
+{
+	mkdir -p "$SINK"
+	openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext 'subjectAltName=DNS:localhost' \
+		-keyout "$SINK/key" -out "$SINK/cert" 2>/dev/null || return
+	/usr/bin/python3 "$here/../sim/sink.py" "$SINK" --tls "$SINK/cert" "$SINK/key" >"$SINK/out" 2>"$SINK/err" &
+	SINK_PID=$!
+	wait_for 20 'the host outside listens' grep -q ready "$SINK/out"
+	HTTPS=https://localhost:$(sed -n 's/^http //p' "$SINK/out")
+	SMTP=smtp://localhost:$(sed -n 's/^smtp //p' "$SINK/out")
+}
+
+# A kind of request whose ref says all: the courier must not know what it carries.
+trial_kind()
+{
+	sql "CREATE TABLE public.outcome (outbound_id bigint, outcome text, status int, body text);
+		GRANT ALL ON public.outcome TO submeter_owner;
+		CREATE FUNCTION submeter.trial_build(site_id int, outbound_id bigint, as_of timestamptz) RETURNS submeter.outbound_request LANGUAGE sql AS \$\$
+			SELECT r.* FROM submeter.outbound o CROSS JOIN LATERAL jsonb_populate_record(NULL::submeter.outbound_request,
+				o.ref || jsonb_build_object('body', CASE WHEN o.ref ? 'text' THEN convert_to(o.ref ->> 'text', 'UTF8')::text END)) r
+			WHERE o.site_id = trial_build.site_id AND o.outbound_id = trial_build.outbound_id \$\$;
+		CREATE FUNCTION submeter.trial_done(site_id int, outbound_id bigint, outcome text, status int, headers jsonb, body bytea, as_of timestamptz)
+		RETURNS submeter.outbound_verdict LANGUAGE plpgsql AS \$\$
+			BEGIN
+				INSERT INTO public.outcome VALUES (outbound_id, outcome, status, encode(body, 'escape'));
+				RETURN NULL;
+			END \$\$;
+		ALTER FUNCTION submeter.trial_build(int, bigint, timestamptz) OWNER TO submeter_owner;
+		ALTER FUNCTION submeter.trial_done(int, bigint, text, int, jsonb, bytea, timestamptz) OWNER TO submeter_owner;
+		INSERT INTO submeter.outbound_kind VALUES ('trial', 'trial_build', 'trial_done', true, 3, 'trial'), ('costly', 'trial_build', 'trial_done', false, 3, 'trial')"
+}
+
+# queue KIND METHOD URL [more members of ref]
+queue()
+{
+	sql "SELECT submeter.queue_outbound(1, '$1', jsonb_build_object('method', '$2', 'url', '$3', 'timeout_ms', 2000, 'options', jsonb_build_object('ca',
+		pg_read_file('$SINK/cert'))) || '${4:-{\}}', '${5:-sink}', 'trial')"
+}
+
+state()
+{
+	sql "SELECT state || coalesce(' ' || status, '') FROM submeter.outbound WHERE outbound_id = $1"
+}
+
+# mail RECIPIENT [KIND]
+mail()
+{
+	local message
+	message=$(/usr/bin/python3 - "$1" "$SINK/cert" <<'END'
+import json, sys
+print(json.dumps({'text': 'Subject: =?UTF-8?B?55S16LS5?=\r\nFrom: a@x.test\r\nTo: b@x.test\r\n\r\nhello\r\n.\r\n..dots\r\n',
+    'options': {'from': 'meter@x.test', 'to': [sys.argv[1] + '@x.test'], 'user': 'meter', 'password': 's3cret, word',
+                'starttls': True, 'ca': open(sys.argv[2]).read()}}))
+END
+	)
+	queue "${2:-trial}" MAIL "$SMTP" "$message" "mail.$1"
+}
+
+declare -A COURIERS
+at_exit couriers_stop
+setup 'start the host outside' sink_start
+setup 'start the server' field_start
+setup 'make a kind of request' trial_kind
+setup 'make a login for couriers' sql "CREATE ROLE carrier LOGIN; GRANT submeter_courier TO carrier;
+	INSERT INTO submeter.site_member (site_id, login) VALUES (1, 'carrier')"
+chmod 644 "$SINK/cert"
+chmod 755 "$SINK"
+courier_start first
+
+# Answers
+good=$(queue trial POST "$HTTPS/ok?key=hidden" '{"headers":["X-One: 1","Content-Type: text/plain"],"text":"电费 a=b"}')
+wait_for 20 'a request is carried' says 'delivered 200' state "$good"
+is "$(sql "SELECT submeter.header_value(answer_headers, 'Server') LIKE 'BaseHTTP%' AND convert_from(answer, 'UTF8')::jsonb ->> 'method' = 'POST'
+	AND convert_from(answer, 'UTF8')::jsonb -> 'headers' ->> 'x-one' = '1' FROM submeter.outbound WHERE outbound_id = $good")" t 'with headers and answer'
+is "$(tail -n 1 "$SINK/http" | /usr/bin/python3 -c 'import json,sys; print(json.loads(sys.stdin.read())["body"].encode("latin-1").decode())')" '电费 a=b' \
+	'its body arrives byte for byte'
+ok 'what stands in a query is not in the log' eval '! grep -q hidden "$SM_RUN/courier.log"'
+refused=$(queue trial GET "$HTTPS/status/404")
+wait_for 20 'a refusal is final' says 'failed 404' state "$refused"
+late=$(queue trial GET "$HTTPS/retry-after/40")
+wait_for 20 'one that is asked to wait waits' says 'queued 429' state "$late"
+is "$(sql "SELECT not_before - sent_at BETWEEN '40 s' AND '45 s' FROM submeter.outbound WHERE outbound_id = $late")" t 'as long as it was told'
+slow=$(queue costly POST "$HTTPS/slow/4" '{"text":"x"}' slow)
+wait_for 20 'what may have arrived and costs money is not repeated' says unknown state "$slow"
+dropped=$(queue costly POST "$HTTPS/drop" '{"text":"x"}' dropping)
+wait_for 20 'nor when the connection broke' says unknown state "$dropped"
+is "$(grep -c '"POST", "path": "/drop' "$SINK/http")" 1 'it was sent once'
+foreign=$(sql "SELECT submeter.queue_outbound(1, 'trial', '{\"method\":\"GET\",\"url\":\"$HTTPS/secret\",\"timeout_ms\":2000}', 'stranger', 'trial')")
+wait_for 20 'a certificate nobody vouches for' says t sql "SELECT attempts > 0 AND detail ~* 'certificate' FROM submeter.outbound WHERE outbound_id = $foreign"
+ok 'and nothing was sent there' eval '! grep -q /secret "$SINK/http"'
+is "$(sql "SELECT outcome FROM public.outcome WHERE outbound_id = $foreign LIMIT 1")" not_sent 'which is told'
+big=$(queue trial GET "$HTTPS/big/5000000" '{}' big)
+wait_for 20 'an answer without end is cut off' says t sql "SELECT detail ~ 'longer' FROM submeter.outbound WHERE outbound_id = $big"
+scheme=$(queue costly GET 'file:///etc/passwd' '{}' file)
+wait_for 20 'files are no hosts' says t sql "SELECT detail ~ 'Protocol' FROM submeter.outbound WHERE outbound_id = $scheme"
+
+# Mail
+first=$(mail bakery)
+wait_for 20 'a mail is carried over STARTTLS with a password' says 'delivered 250' state "$first"
+is "$(/usr/bin/python3 - "$SINK/mail.1" <<'END'
+import email, email.policy, json, sys
+head, _, rest = open(sys.argv[1], 'rb').read().partition(b'\n')
+message = email.message_from_bytes(rest, policy=email.policy.default)
+print(json.loads(head), message['subject'], repr(message.get_payload()))
+END
+)" "{'from': 'meter@x.test', 'to': ['bakery@x.test'], 'tls': True} 电费 'hello\\r\\n.\\r\\n..dots\\r\\n'" 'a foreign parser reads it'
+later=$(mail later)
+wait_for 20 'a 450 is tried again' says 'queued 450' state "$later"
+never=$(mail never)
+wait_for 20 'a 550 is final' says 'failed 550' state "$never"
+gone=$(mail gone costly)
+wait_for 20 'dropped after its text: nobody knows' says unknown state "$gone"
+wrong=$(queue trial MAIL "$SMTP" '{"text":"x","options":{"from":"a@x.test","to":["b@x.test"],"starttls":true}}' 'mail.stranger')
+wait_for 20 'no STARTTLS with a stranger' says t sql "SELECT attempts > 0 AND detail ~* 'certificate' FROM submeter.outbound WHERE outbound_id = $wrong"
+
+# Death
+sql "DELETE FROM public.outcome"
+for n in {1..20}; do
+	queue trial POST "$HTTPS/slow/0.3?n=$n" '{"text":"x"}' >/dev/null
+done
+sql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'submeter-courier'" >/dev/null
+wait_for 60 'answers survive a lost connection' says 20 sql "SELECT count(DISTINCT outbound_id) FROM public.outcome WHERE outcome = 'answered'"
+is "$(grep -c 'slow/0.3' "$SINK/http")" 20 'and each was sent once'
+held=$(queue costly POST "$HTTPS/slow/30?held" '{"text":"x"}')
+wait_for 20 'one is under way' says claimed state "$held"
+courier_end KILL first || true
+courier_start second
+sql "UPDATE submeter.outbound SET lease_until = clock_timestamp() WHERE outbound_id = $held"
+wait_for 30 'its courier died: its lease ends, it is unknown' says unknown state "$held"
+is "$(grep -c 'slow/30?held' "$SINK/http")" 1 'and not sent again'
+ok 'a person may have it sent again' sql "SELECT submeter.resend_outbound(1, $held, 'the provider says it never came')"
+wait_for 20 'then it is' says 2 grep -c 'slow/30?held' "$SINK/http"
+
+# Two couriers, many requests
+courier_start third
+sql "SELECT count(submeter.queue_outbound(1, 'trial', jsonb_build_object('method', 'POST', 'url', '$HTTPS/many?' || n, 'text', 'x', 'timeout_ms', 5000,
+	'options', jsonb_build_object('ca', pg_read_file('$SINK/cert'))), 'sink', 'trial')) FROM generate_series(1, 400) n" >/dev/null
+wait_for 60 'four hundred requests' says 400 sql "SELECT count(*) FROM submeter.outbound WHERE state = 'delivered' AND ref ->> 'url' LIKE '%many%'"
+is "$(grep -c /many "$SINK/http")" 400 'each sent once'
+is "$(sql "SELECT count(DISTINCT claimed_by) FROM submeter.outbound WHERE ref ->> 'url' LIKE '%many%'")" 2 'by both'
+ok 'one ends when it is told to' courier_end TERM third
+ok 'so does the other' courier_end TERM second
+done_testing
