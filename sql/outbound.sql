@@ -73,11 +73,12 @@ SELECT pg_temp.report('b', 'c1', 'lost', NULL);
 SELECT pg_temp.report('b', 'c1', 'answered', NULL);
 SELECT submeter.report_outbound(1, 0, 'c1', 'not_sent', NULL, NULL, NULL, NULL);
 -- What usually follows, by outcome and status; what a kind says goes first.
-SELECT outcome, status, (submeter.outbound_usual(outcome, status, NULL, 1, false, now())).state AS once, (submeter.outbound_usual(outcome, status, NULL, 1, true, now())).state AS repeatable
-FROM (VALUES ('answered', 200), ('answered', 204), ('answered', 302), ('answered', 400), ('answered', 404), ('answered', 408), ('answered', 429), ('answered', 500), ('answered', 502), ('answered', 503),
-	('not_sent', NULL), ('no_answer', NULL), ('expired', NULL)) v(outcome, status);
-SELECT (submeter.outbound_usual('answered', 429, '{"Retry-After":"77"}', 1, false, '2026-01-01 00:00+00')).not_before = '2026-01-01 00:01:17+00' AS as_asked,
-	bool_and((submeter.outbound_usual('not_sent', NULL, NULL, n, false, '2026-01-01 00:00+00')).not_before - '2026-01-01 00:00+00' BETWEEN interval '1 s' * least(power(2, n), 3600) * 0.75 AND interval '1 s' * least(power(2, n), 3600) * 1.25) AS backs_off
+SELECT method, outcome, status, (submeter.outbound_usual(method, outcome, status, NULL, 1, false, now())).state AS once, (submeter.outbound_usual(method, outcome, status, NULL, 1, true, now())).state AS repeatable
+FROM (VALUES ('POST', 'answered', 200), ('POST', 'answered', 204), ('POST', 'answered', 302), ('POST', 'answered', 400), ('POST', 'answered', 404), ('POST', 'answered', 408), ('POST', 'answered', 429),
+	('POST', 'answered', 500), ('POST', 'answered', 502), ('POST', 'answered', 503), ('POST', 'not_sent', NULL), ('POST', 'no_answer', NULL), ('POST', 'expired', NULL),
+	('MAIL', 'answered', 250), ('MAIL', 'answered', 450), ('MAIL', 'answered', 550), ('MAIL', 'not_sent', NULL), ('MAIL', 'no_answer', NULL)) v(method, outcome, status);
+SELECT (submeter.outbound_usual('POST', 'answered', 429, '{"Retry-After":"77"}', 1, false, '2026-01-01 00:00+00')).not_before = '2026-01-01 00:01:17+00' AS as_asked,
+	bool_and((submeter.outbound_usual('POST', 'not_sent', NULL, NULL, n, false, '2026-01-01 00:00+00')).not_before - '2026-01-01 00:00+00' BETWEEN interval '1 s' * least(power(2, n), 3600) * 0.75 AND interval '1 s' * least(power(2, n), 3600) * 1.25) AS backs_off
 FROM generate_series(1, 40) n;
 DELETE FROM submeter.outbound;
 SELECT count(pg_temp.put('again', n)) FROM unnest('{wait,fine}'::text[]) n;
