@@ -27,6 +27,7 @@ INSERT INTO submeter.gateway (site_id, gateway_id, code, address) VALUES (1, 1, 
 INSERT INTO submeter.meter (site_id, meter_id, code, model, gateway_id, bus_address) SELECT 1, n, 'm' || n, 'DDS238-2 ZN/SR', 1, n FROM generate_series(1, 9) n;
 INSERT INTO submeter.meter (site_id, meter_id, code, model, gateway_id, bus_address) VALUES (2, 20, 'm1', 'DDS238-2 ZN/SR', 2, 1);
 INSERT INTO submeter.meter_setup (site_id, meter_id, rated_current_a) SELECT site_id, meter_id, 1000 FROM submeter.meter WHERE meter_id <> 9;
+SELECT submeter.adopt_meters(1, NULL, 'taken over from the old system') AS taken_over;
 SELECT submeter.create_tariff(1, 'flat', '{"energy":[{"price":1}]}', '2025-01-01 00:00+08') AS flat \gset
 SELECT submeter.create_tariff(1, 'tiers', '{"tiers":{"bounds":[{"upto_kwh":[100]}]},"energy":[{"tier":1,"price":0.5},{"price":1}]}', '2025-01-01 00:00+08') AS tiers \gset
 SELECT submeter.create_tariff(2, 'flat', '{"energy":[{"price":1}]}', '2025-01-01 00:00+08') AS far \gset

@@ -58,6 +58,8 @@ SELECT m.site_id, sum(submeter.ingest(m.site_id, ARRAY[jsonb_populate_record(NUL
 FROM submeter.meter m, unnest('{1000,2000,3000,900000,4000}'::int[]) WITH ORDINALITY r(wh, n) GROUP BY 1 ORDER BY 1;
 SELECT submeter.judge_reading(m.site_id, m.meter_id, '2025-01-01 02:00+08', 'accept', 'x') > 0 AS judged FROM submeter.meter m;
 SELECT submeter.settle() > 0 AS settled;
+-- Somebody is putting the tenants' meters into service.
+SELECT count(submeter.begin_commission(m.site_id, m.meter_id)) AS begun, count(submeter.waive_commission_check(m.site_id, m.meter_id, 'clock', 'x')) AS waived FROM submeter.meter m WHERE m.meter_id IN (1, 20);
 -- A grid bill, a pool shared out, bounds of resale.
 SELECT count(submeter.enter_grid_bill(s.site_id, '2025-01-01 00:00+08', 5000, 4000, 'G-1')) AS grid_bills FROM submeter.site s;
 INSERT INTO submeter.share_pool (site_id, code, name, method, source, fixed_amount) SELECT site_id, 'lift', 'Lift', 'equal', 'amount', 0.02 FROM submeter.site;
@@ -290,6 +292,11 @@ INSERT INTO verb_call VALUES
 	('recharge', 'submeter.recharge(S, A, 5, ''cash'', ''key'')'), ('adjust', 'submeter.adjust(S, A, 5, ''x'', ''key'')'),
 	('move_in', 'submeter.move_in(S, A, ''{3}'', (SELECT tariff_id FROM submeter.tariff WHERE code = ''flat'' LIMIT 1), ''2025-01-02'', NULL, 1)'),
 	('move_out', 'submeter.move_out(S, A, ''2025-01-05'', as_of => ''2025-01-05'')'), ('replace_meter', 'submeter.replace_meter(S, M, 2, ''2025-01-05'', 5000, ''x'', as_of => ''2025-01-06'')'),
+	('correct_final_register', 'count(*) FROM submeter.correct_final_register(S, M, 5000, ''x'')'), ('begin_commission', 'submeter.begin_commission(S, M)'),
+	('record_commission_check', 'count(*) FROM submeter.record_commission_check(S, M, ''serial'')'), ('waive_commission_check', 'submeter.waive_commission_check(S, M, ''signal'', ''x'')'),
+	('run_load_step', 'count(*) FROM submeter.run_load_step(S, M, 2000, ''2025-01-02 10:00+08'', ''2025-01-02 10:05+08'')'), ('start_trip_test', 'submeter.start_trip_test(S, M, ''x'')'),
+	('finish_trip_test', 'count(*) FROM submeter.finish_trip_test(S, M, true)'), ('finish_commission', 'submeter.finish_commission(S, M)'), ('fail_commission', 'submeter.fail_commission(S, M, ''x'')'),
+	('commission_meter', 'count(*) FROM submeter.commission_meter(S, M)'), ('adopt_meters', 'submeter.adopt_meters(S, ''{2}'', ''x'')'), ('commission_sheet', 'submeter.commission_sheet(S, M)'),
 	('take_emergency_credit', 'submeter.take_emergency_credit(S, A, ''key'')'), ('pay_debt', 'submeter.pay_debt(S, A, 1, ''key'')'), ('set_instalments', 'submeter.set_instalments(S, A, 5)'),
 	('write_off', 'submeter.write_off(S, A, 1, ''x'', ''key'')'), ('refund', 'submeter.refund(S, A, 1, ''x'', ''key'')'), ('take_deposit', 'submeter.take_deposit(S, A, 5, ''cash'', ''key'')'),
 	('return_deposit', 'submeter.return_deposit(S, A, 1, ''x'', ''key'')'), ('transfer_balance', 'submeter.transfer_balance(S, A, 2, 1, ''key'')'),

@@ -23,15 +23,15 @@ LANGUAGE sql
 AS $$
 	SELECT action || ' ' || reason
 	FROM jsonb_to_record('{"mode":"automatic","account_state":"open","account_mode":"prepaid","available":-5,"credit_limit":0,"reconnect_balance":0,
-			"threshold":null,"warned_below":null,"meters":1,"protected":0,"cuttable":1,"uncut":1,"has_cause":false,"any_open":false,"closed_by_hand":false,
+			"threshold":null,"warned_below":null,"meters":1,"protected":0,"unproved":0,"cuttable":1,"uncut":1,"has_cause":false,"any_open":false,"closed_by_hand":false,
 			"in_grace":false,"has_contact":true,"announced":true,"outage":false,"phase":"due","payment_open":false,"can_pay":true,"stale":false,
 			"suspect":false,"site_back":false,"in_window":false,"command_live":false,"switchings_left":3,"ticked":false,"mass":false}'::jsonb || facts)
 		AS f(mode text, account_state text, account_mode text, available numeric, credit_limit numeric, reconnect_balance numeric, threshold numeric,
-			warned_below numeric, meters int, protected int, cuttable int, uncut int, has_cause boolean, any_open boolean, closed_by_hand boolean,
+			warned_below numeric, meters int, protected int, unproved int, cuttable int, uncut int, has_cause boolean, any_open boolean, closed_by_hand boolean,
 			in_grace boolean, has_contact boolean, announced boolean, outage boolean, phase text, payment_open boolean, can_pay boolean, stale boolean,
 			suspect boolean, site_back boolean, in_window boolean, command_live boolean, switchings_left int, ticked boolean, mass boolean)
 	CROSS JOIN LATERAL submeter.policy_decide(f.mode, f.account_state, f.account_mode, f.available, f.credit_limit, f.reconnect_balance, f.threshold,
-		f.warned_below, f.meters, f.protected, f.cuttable, f.uncut, f.has_cause, f.any_open, f.closed_by_hand, f.in_grace, f.has_contact, f.announced,
+		f.warned_below, f.meters, f.protected, f.unproved, f.cuttable, f.uncut, f.has_cause, f.any_open, f.closed_by_hand, f.in_grace, f.has_contact, f.announced,
 		f.outage, f.phase, f.payment_open, f.can_pay, f.stale, f.suspect, f.site_back, f.in_window, f.command_live, f.switchings_left, f.ticked, f.mass) d
 $$;
 SELECT facts, pg_temp.decide(facts::jsonb) AS decision
@@ -60,6 +60,9 @@ FROM unnest(ARRAY[
 	'{"has_cause":true,"any_open":true,"available":10,"reconnect_balance":10}',
 	'{"cuttable":0,"uncut":0,"protected":1}',
 	'{"cuttable":0,"uncut":0}',
+	'{"cuttable":0,"uncut":0,"unproved":1}',
+	'{"cuttable":0,"uncut":0,"unproved":1,"protected":1}',
+	'{"unproved":1}',
 	'{"in_grace":true}',
 	'{"in_grace":true,"announced":false}',
 	'{"announced":false,"phase":"untold"}',
@@ -92,7 +95,7 @@ ORDER BY ord;
 -- Every reason has its sentence in both languages.
 SELECT count(*) AS reasons, count(submeter.policy_sentence(r, 'zh')) AS zh, count(submeter.policy_sentence(r, 'en')) AS en
 FROM unnest('{closed,postpaid,paid,paid_in_time,below_reconnect,low_balance,warned,in_credit,no_supply,closed_by_hand,command_live,cut_off,protected,
-	no_breaker,grace,nobody_told,arrears,outage,after_window,lead_time,no_trip_window,payment_open,cannot_pay,stale_data,suspect_data,site_returned,
+	not_commissioned,no_breaker,grace,nobody_told,arrears,outage,after_window,lead_time,no_trip_window,payment_open,cannot_pay,stale_data,suspect_data,site_returned,
 	switchings_used,observe,mass_trip,agreed}'::text[]) r;
 
 -- 2. Times without trips
@@ -159,6 +162,7 @@ INSERT INTO submeter.account (site_id, tenant_id, code) SELECT 1, i, 'A' || i FR
 INSERT INTO submeter.tariff (site_id, code) VALUES (1, 'flat');
 INSERT INTO submeter.tariff_version (site_id, tariff_id, valid_from, definition) VALUES (1, 1, '2026-01-01', '{"energy":[{"price":0.8}]}');
 INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during) SELECT 1, i, i, 1, '[2026-01-01,)' FROM generate_series(1, 5) i;
+SELECT submeter.adopt_meters(1, NULL, 'taken over from the old system') AS taken_over;
 
 -- The balance is what a charge leaves of it, the reading what meter_state has of it: nothing else matters here.
 CREATE FUNCTION pg_temp.available(account bigint, amount numeric) RETURNS void

@@ -34,6 +34,7 @@ INSERT INTO submeter.account (site_id, tenant_id, code) VALUES (1, 1, 'A1');
 INSERT INTO submeter.tariff (site_id, code) VALUES (1, 'flat');
 INSERT INTO submeter.tariff_version (site_id, tariff_id, valid_from, definition) VALUES (1, 1, '2026-01-01', '{"energy":[{"price":0.8}]}');
 INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during) VALUES (1, 1, 1, 1, '[2026-01-01,)');
+SELECT submeter.adopt_meters(s, NULL, 'taken over from the old system') AS taken_over FROM generate_series(1, 2) s;
 INSERT INTO submeter.meter_state (site_id, meter_id, relay, relay_at) SELECT site_id, meter_id, 'closed', '2026-01-01' FROM submeter.meter
 ON CONFLICT (site_id, meter_id) DO UPDATE SET relay = 'closed', relay_at = '2026-01-01';
 

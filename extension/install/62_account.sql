@@ -126,6 +126,7 @@ BEGIN
 	PERFORM submeter.lock_meter(open_vacant.site_id, open_vacant.meter_id);
 	IF open_vacant.open_breaker AND submeter.can_switch(open_vacant.site_id, open_vacant.meter_id, 'open')
 		AND EXISTS (SELECT FROM submeter.meter m WHERE m.site_id = open_vacant.site_id AND m.meter_id = open_vacant.meter_id AND m.protection = 'none')
+		AND submeter.service_refusal(open_vacant.site_id, open_vacant.meter_id, open_vacant.as_of) IS NULL
 		AND NOT EXISTS (
 			SELECT FROM submeter.supply y
 			WHERE y.site_id = open_vacant.site_id AND y.meter_id = open_vacant.meter_id AND y.during @> open_vacant.as_of)
@@ -148,7 +149,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.open_vacant(int, bigint, boolean, text, timestamptz) IS
-'A meter whose tenant left: its breaker is opened under the cause vacant (unless it is protected, cannot be switched, feeds somebody again, or is to be left), and the leaving tenant''s arrears are taken off it.';
+'A meter whose tenant left: its breaker is opened under the cause vacant (unless it is protected, not in service, cannot be switched, feeds somebody again, or is to be left), and the leaving tenant''s arrears are taken off it.';
 
 CREATE FUNCTION submeter.release_vacant(site_id int, meter_id bigint, as_of timestamptz) RETURNS void
 LANGUAGE plpgsql
@@ -820,7 +821,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.replace_meter(int, bigint, bigint, timestamptz, bigint, text, bigint, timestamptz) IS
-'A new meter in the place of an old one from at on: supplies (with tariff, terms and tier position), setup, children, protection and open causes go over; the old one is retired. opening_wh: register of the new meter; closing_wh: of the old one, else from the readings around, else estimated from its last ones and marked. 22023 register, times or the same meter; 55000 retired, or the new one feeds somebody; P0002 unknown. The same call again changes nothing.';
+'A new meter in the place of an old one from at on: supplies (with tariff, terms and tier position), setup, children, protection and open causes go over; the old one is retired. opening_wh: register of the new meter; closing_wh: of the old one, else from the readings around, else estimated from its last ones and marked. 22023 register, times or the same meter; 55000 retired, or the new one feeds somebody; P0002 unknown. The new meter has to be put into service (commission_meter) before a rule opens its breaker. The same call again changes nothing.';
 
 CREATE FUNCTION submeter.take_over_setup(site_id int, meter_id bigint, new_meter_id bigint, at timestamptz, reason text) RETURNS void
 LANGUAGE plpgsql
@@ -898,6 +899,9 @@ AS $$
 DECLARE
 	live record;
 	why record;
+	-- What a rule asks for needs a new meter that is known to feed the same shop.
+	kept text[] := CASE WHEN submeter.service_refusal(take_over_causes.site_id, take_over_causes.new_meter_id, take_over_causes.as_of) IS NULL
+		THEN '{operator,alarm,lockout,arrears,schedule,vacant}' ELSE '{operator,alarm,lockout}' END;
 BEGIN
 	FOR live IN
 		SELECT c.command_id FROM submeter.command c
@@ -907,7 +911,7 @@ BEGIN
 	END LOOP;
 	FOR why IN
 		SELECT o.cause, coalesce(o.reason, take_over_causes.reason) AS reason FROM submeter.open_cause o
-		WHERE o.site_id = take_over_causes.site_id AND o.meter_id = take_over_causes.meter_id AND o.cause NOT IN ('unknown', 'lockout')
+		WHERE o.site_id = take_over_causes.site_id AND o.meter_id = take_over_causes.meter_id AND o.cause <> 'lockout' AND o.cause = ANY (kept)
 		ORDER BY o.since
 	LOOP
 		EXIT WHEN NOT submeter.can_switch(take_over_causes.site_id, take_over_causes.new_meter_id, 'open');
@@ -916,10 +920,10 @@ BEGIN
 	END LOOP;
 	INSERT INTO submeter.open_cause (site_id, meter_id, cause, since, by, reason)
 	SELECT o.site_id, take_over_causes.new_meter_id, o.cause, o.since, o.by, o.reason FROM submeter.open_cause o
-	WHERE o.site_id = take_over_causes.site_id AND o.meter_id = take_over_causes.meter_id AND o.cause <> 'unknown'
+	WHERE o.site_id = take_over_causes.site_id AND o.meter_id = take_over_causes.meter_id AND o.cause = ANY (kept)
 	ON CONFLICT DO NOTHING;
 	DELETE FROM submeter.open_cause o WHERE o.site_id = take_over_causes.site_id AND o.meter_id = take_over_causes.meter_id;
 END
 $$;
 COMMENT ON FUNCTION submeter.take_over_causes(int, bigint, bigint, text, timestamptz) IS
-'What an old breaker was open for, the new one is opened for; a tag goes with it. Commands to the old one that nobody has begun with are cancelled.';
+'What an old breaker was open for, the new one is opened for (what a rule asked for only if the new meter is in service); a tag goes with it. Commands to the old one that nobody has begun with are cancelled.';

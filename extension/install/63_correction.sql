@@ -63,8 +63,14 @@ AS $$
 BEGIN
 	CASE apply_change.kind
 		WHEN 'setup' THEN PERFORM submeter.change_setup(apply_change.site_id, apply_change.change, apply_change.reason);
-		WHEN 'supply' THEN PERFORM submeter.swap_supplies(apply_change.site_id, (apply_change.change ->> 'meter_id')::bigint,
-			(apply_change.change ->> 'other_meter_id')::bigint, (apply_change.change ->> 'since')::timestamptz);
+		WHEN 'supply' THEN
+			PERFORM submeter.swap_supplies(apply_change.site_id, (apply_change.change ->> 'meter_id')::bigint,
+				(apply_change.change ->> 'other_meter_id')::bigint, (apply_change.change ->> 'since')::timestamptz);
+			-- What was proved about them was not so, or holds for another shop now.
+			PERFORM submeter.note_crossed(apply_change.site_id, ARRAY[(apply_change.change ->> 'meter_id')::bigint,
+				(apply_change.change ->> 'other_meter_id')::bigint], apply_change.reason);
+		WHEN 'final' THEN PERFORM submeter.write_final_register(apply_change.site_id, (apply_change.change ->> 'meter_id')::bigint,
+			(apply_change.change ->> 'at')::timestamptz, (apply_change.change ->> 'closing_wh')::bigint, apply_change.reason);
 		WHEN 'tariff' THEN
 			INSERT INTO submeter.tariff_version (site_id, tariff_id, valid_from, definition, revision, reason, entered_by)
 			SELECT apply_change.site_id, (apply_change.change ->> 'tariff_id')::bigint, (apply_change.change ->> 'valid_from')::timestamptz,
@@ -436,3 +442,85 @@ END
 $$;
 COMMENT ON FUNCTION submeter.judge_reading(int, bigint, timestamptz, text, text, bigint, boolean, int, timestamptz) IS
 'judge_reading() that settles at once and returns what each account owed and owes per cycle; with dry_run true it changes nothing. A net debit of a prepaid account becomes debt, so that it never trips. 22023 bad verdict or register, P0002 no such reading.';
+
+-- Final registers.
+
+CREATE FUNCTION submeter.write_final_register(site_id int, meter_id bigint, at timestamptz, closing_wh bigint, reason text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF EXISTS (
+		SELECT FROM submeter.reading r
+		WHERE r.site_id = write_final_register.site_id AND r.meter_id = write_final_register.meter_id AND r.ts = write_final_register.at)
+	THEN
+		PERFORM submeter.write_verdict(write_final_register.site_id, write_final_register.meter_id, write_final_register.at, 'replace',
+			write_final_register.reason, write_final_register.closing_wh);
+	ELSE
+		-- A reading at the time of an estimate makes it vanish.
+		INSERT INTO submeter.reading (site_id, meter_id, ts, energy_wh, source)
+		VALUES (write_final_register.site_id, write_final_register.meter_id, write_final_register.at, write_final_register.closing_wh, 'final');
+	END IF;
+	UPDATE submeter.supply y SET closing_wh = write_final_register.closing_wh
+	WHERE y.site_id = write_final_register.site_id AND y.meter_id = write_final_register.meter_id AND upper(y.during) = write_final_register.at;
+END
+$$;
+COMMENT ON FUNCTION submeter.write_final_register(int, bigint, timestamptz, bigint, text) IS
+'The register a meter had when it was taken out, as a reading, or as a verdict on the one there is.';
+
+CREATE FUNCTION submeter.correct_final_register(site_id int, meter_id bigint, closing_wh bigint, reason text, dry_run boolean DEFAULT true,
+	instalments int DEFAULT NULL, as_of timestamptz DEFAULT now())
+RETURNS TABLE (account_id bigint, account text, tenant text, state text, cycle_start timestamptz, old numeric, new numeric, difference numeric)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $$
+DECLARE
+	gone record;
+	known bigint;
+	before timestamptz;
+	change jsonb;
+BEGIN
+	PERFORM submeter.authorize('correct_final_register', correct_final_register.site_id);
+	PERFORM submeter.require_text('reason', correct_final_register.reason);
+	PERFORM FROM submeter.duty_state d WHERE d.site_id = correct_final_register.site_id AND d.duty = 'settle' FOR NO KEY UPDATE;
+	PERFORM submeter.lock_meter(correct_final_register.site_id, correct_final_register.meter_id);
+	SELECT m.code, m.retired_at, s.max_power_w, s.register_modulus_wh INTO gone
+	FROM submeter.meter m
+	LEFT JOIN submeter.meter_state s ON s.site_id = m.site_id AND s.meter_id = m.meter_id
+	WHERE m.site_id = correct_final_register.site_id AND m.meter_id = correct_final_register.meter_id;
+	IF gone.retired_at IS NULL OR gone.retired_at > correct_final_register.as_of THEN
+		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('meter %s has not been taken out', gone.code),
+			DETAIL = 'A final register is that of a meter that was replaced.', HINT = 'Have it read, or judge its readings with judge_reading().';
+	END IF;
+	IF correct_final_register.closing_wh IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('the final register of meter %s is missing', gone.code),
+			HINT = 'Pass closing_wh as it was read at the bench: in Wh, before the multiplier.';
+	END IF;
+	known := submeter.counted_wh(correct_final_register.site_id, correct_final_register.meter_id, gone.retired_at);
+	IF known = correct_final_register.closing_wh THEN
+		-- It is as it should be already.
+		RETURN;
+	END IF;
+	before := submeter.valid_before(correct_final_register.site_id, correct_final_register.meter_id, gone.retired_at);
+	IF known IS NULL THEN
+		PERFORM submeter.require_register(correct_final_register.site_id, correct_final_register.meter_id, gone.retired_at, correct_final_register.closing_wh);
+	ELSIF correct_final_register.closing_wh < 0 OR correct_final_register.closing_wh >= 100000000000000 OR before IS NOT NULL
+		AND NOT submeter.is_plausible(gone.max_power_w, gone.register_modulus_wh, before,
+			submeter.counted_wh(correct_final_register.site_id, correct_final_register.meter_id, before), gone.retired_at, correct_final_register.closing_wh)
+	THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s Wh cannot be the final register of meter %s', correct_final_register.closing_wh, gone.code),
+			DETAIL = format('It read %s Wh at %s.', submeter.counted_wh(correct_final_register.site_id, correct_final_register.meter_id, before), before),
+			HINT = 'Look at the meter again; a wrong earlier reading is withdrawn or replaced with judge_reading().';
+	END IF;
+	change := jsonb_build_object('meter_id', correct_final_register.meter_id, 'at', gone.retired_at, 'closing_wh', correct_final_register.closing_wh);
+	IF NOT coalesce(correct_final_register.dry_run, true) THEN
+		PERFORM submeter.require_approval('correct_final_register', correct_final_register.site_id,
+			jsonb_build_object('meter_id', correct_final_register.meter_id, 'closing_wh', correct_final_register.closing_wh));
+	END IF;
+	RETURN QUERY SELECT * FROM submeter.run_correction(correct_final_register.site_id, 'final', change, correct_final_register.reason,
+		coalesce(correct_final_register.dry_run, true), correct_final_register.instalments, correct_final_register.as_of);
+END
+$$;
+COMMENT ON FUNCTION submeter.correct_final_register(int, bigint, bigint, text, boolean, int, timestamptz) IS
+'A meter that was replaced has been read at the bench: its final register in place of the estimate, or of the one that was typed. Returns what each account owed and owes per cycle; dry_run (the default) changes nothing. Net debits of prepaid accounts become debt, paid by instalments months if given. Passes the approval hook with {meter_id, closing_wh}. 22023 a register it cannot have, 55000 not taken out, P0002 unknown meter.';

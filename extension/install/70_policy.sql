@@ -207,7 +207,7 @@ COMMENT ON FUNCTION submeter.trip_phase(tstzmultirange, timestamptz, interval, t
 'Where an announced trip stands: untold, lead (time runs), window (nobody is cut now), remind (a window is over: tell again) or due.';
 
 CREATE FUNCTION submeter.policy_decide(mode text, account_state text, account_mode text, available numeric, credit_limit numeric,
-	reconnect_balance numeric, threshold numeric, warned_below numeric, meters int, protected int, cuttable int, uncut int, has_cause boolean,
+	reconnect_balance numeric, threshold numeric, warned_below numeric, meters int, protected int, unproved int, cuttable int, uncut int, has_cause boolean,
 	any_open boolean, closed_by_hand boolean, in_grace boolean, has_contact boolean, announced boolean, outage boolean, phase text,
 	payment_open boolean, can_pay boolean, stale boolean, suspect boolean, site_back boolean, in_window boolean, command_live boolean,
 	switchings_left int, ticked boolean, mass boolean)
@@ -233,7 +233,7 @@ AS $$
 			WHEN command_live THEN 'wait command_live'
 			ELSE 'none cut_off' END
 		-- A trip that never comes is not threatened.
-		WHEN cuttable = 0 THEN CASE WHEN protected > 0 THEN 'hold protected' ELSE 'hold no_breaker' END
+		WHEN cuttable = 0 THEN CASE WHEN unproved > 0 THEN 'hold not_commissioned' WHEN protected > 0 THEN 'hold protected' ELSE 'hold no_breaker' END
 		WHEN in_grace THEN 'wait grace'
 		-- Telling, and telling again.
 		WHEN NOT has_contact AND phase = 'untold' THEN 'hold nobody_told'
@@ -257,7 +257,7 @@ AS $$
 		WHEN mass THEN 'hold mass_trip'
 		ELSE 'trip arrears' END) d(word)
 $$;
-COMMENT ON FUNCTION submeter.policy_decide(text, text, text, numeric, numeric, numeric, numeric, numeric, int, int, int, int, boolean, boolean,
+COMMENT ON FUNCTION submeter.policy_decide(text, text, text, numeric, numeric, numeric, numeric, numeric, int, int, int, int, int, boolean, boolean,
 	boolean, boolean, boolean, boolean, boolean, text, boolean, boolean, boolean, boolean, boolean, boolean, boolean, int, boolean, boolean) IS
 'The decision about one account from its facts, as action and reason. Pure: the same facts give the same decision. Money in the site''s currency; threshold is the lowest low_balance the available balance is below, phase that of trip_phase().';
 
@@ -280,6 +280,7 @@ AS $$
 		('command_live', 'A command to a breaker of the account is under way.', '该账户有指令正在执行。'),
 		('cut_off', 'In arrears with {available}; the power is cut.', '欠费,可用余额 {available},已停电。'),
 		('protected', 'In arrears with {available}, but its supply is protected.', '欠费,可用余额 {available},但为保电用户。'),
+		('not_commissioned', 'In arrears with {available}, but it is not proved that its meter feeds this shop: put it into service first.', '欠费,可用余额 {available},但电表尚未投运(户表对应未核实),不停电。'),
 		('no_breaker', 'In arrears with {available}, but none of its meters can be switched from here.', '欠费,可用余额 {available},但电表不能远程断电。'),
 		('grace', 'In arrears with {available}, within the grace period.', '欠费,可用余额 {available},在宽限期内。'),
 		('nobody_told', 'In arrears with {available}, but no channel has accepted an announcement: nobody was told, so nobody is cut.', '欠费,可用余额 {available},但停电预告未送达任何渠道,不停电。'),
@@ -324,14 +325,12 @@ COMMENT ON FUNCTION submeter.policy_balances(int, timestamptz) IS
 'Where the open accounts of a site stand against their policy; in focus are those in arrears or cut for arrears, whose meters must be looked at.';
 
 CREATE FUNCTION submeter.policy_meters(site_id int, account_ids bigint[], as_of timestamptz)
-RETURNS TABLE(account_id bigint, meter_id bigint, protected boolean, cuttable boolean, has_cause boolean, is_open boolean, live text, live_action text,
+RETURNS TABLE(account_id bigint, meter_id bigint, protected boolean, unproved boolean, cuttable boolean, has_cause boolean, is_open boolean, live text, live_action text,
 	by_hand boolean, stale boolean, suspect boolean, switchings_left int, recovered_at timestamptz)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT y.account_id, m.meter_id, m.protection <> 'none',
-		m.protection = 'none' AND m.gateway_id IS NOT NULL AND m.model IN (SELECT w.model FROM submeter.meter_switch w WHERE w.action = 'open')
-			AND s.keep IS DISTINCT FROM 'on' AND submeter.write_refusal(m.site_id, m.meter_id, policy_meters.as_of) IS NULL,
+	SELECT y.account_id, m.meter_id, m.protection <> 'none', k.can AND v.state IS DISTINCT FROM 'in_service', k.can AND v.state = 'in_service',
 		o.cause IS NOT NULL, coalesce(s.relay = 'open', false), c.state, c.action,
 		CASE WHEN o.cause IS NOT NULL AND s.relay = 'closed' THEN submeter.is_closed_by_hand(m.site_id, m.meter_id) ELSE false END,
 		coalesce(s.valid_ts, '-infinity') < policy_meters.as_of - p.stale_after
@@ -356,7 +355,14 @@ AS $$
 	JOIN submeter.credit_policy p ON p.site_id = a.site_id AND p.policy_id = coalesce(a.policy_id, e.default_policy_id)
 	JOIN submeter.supply y ON y.site_id = a.site_id AND y.account_id = a.account_id AND y.during @> policy_meters.as_of
 	JOIN submeter.meter m ON m.site_id = y.site_id AND m.meter_id = y.meter_id AND m.retired_at IS NULL
+	LEFT JOIN submeter.service_of(policy_meters.site_id, ARRAY(
+		SELECT z.meter_id FROM submeter.supply z
+		WHERE z.site_id = policy_meters.site_id AND z.account_id = ANY (policy_meters.account_ids) AND z.during @> policy_meters.as_of), policy_meters.as_of) v
+		ON v.meter_id = m.meter_id
 	LEFT JOIN submeter.meter_state s ON s.site_id = m.site_id AND s.meter_id = m.meter_id
+	CROSS JOIN LATERAL (
+		SELECT m.protection = 'none' AND m.gateway_id IS NOT NULL AND m.model IN (SELECT w.model FROM submeter.meter_switch w WHERE w.action = 'open')
+			AND s.keep IS DISTINCT FROM 'on' AND submeter.write_refusal(m.site_id, m.meter_id, policy_meters.as_of) IS NULL AS can) k
 	LEFT JOIN submeter.meter_dirty d ON d.site_id = m.site_id AND d.meter_id = m.meter_id
 	LEFT JOIN submeter.meter_settled t ON t.site_id = m.site_id AND t.meter_id = m.meter_id
 	LEFT JOIN submeter.gateway g ON g.site_id = m.site_id AND g.gateway_id = m.gateway_id
@@ -385,7 +391,8 @@ AS $$
 	), balance AS MATERIALIZED (
 		SELECT b.* FROM submeter.policy_balances(policy_outlook.site_id, policy_outlook.as_of) b
 	), meter AS MATERIALIZED (
-		SELECT q.account_id, count(*)::int AS meters, count(*) FILTER (WHERE q.protected)::int AS protected, count(*) FILTER (WHERE q.cuttable)::int AS cuttable,
+		SELECT q.account_id, count(*)::int AS meters, count(*) FILTER (WHERE q.protected)::int AS protected, count(*) FILTER (WHERE q.unproved)::int AS unproved,
+			count(*) FILTER (WHERE q.cuttable)::int AS cuttable,
 			count(*) FILTER (WHERE q.cuttable AND NOT (q.has_cause AND (q.is_open OR q.live_action IS NOT DISTINCT FROM 'open' OR q.by_hand)))::int AS uncut,
 			bool_or(q.has_cause) AS has_cause, bool_or(q.has_cause AND q.is_open) AS any_open,
 			bool_or(q.has_cause AND q.by_hand) AS closed_by_hand, bool_or(q.live IS NOT NULL) AS command_live,
@@ -406,7 +413,7 @@ AS $$
 			EXISTS (
 				SELECT FROM submeter.payment_order o
 				WHERE b.in_arrears AND o.site_id = p.site_id AND o.account_id = b.account_id AND o.state = 'open' AND o.expires_at > policy_outlook.as_of) AS payment_open,
-			coalesce(m.meters, 0) AS meters, coalesce(m.protected, 0) AS protected, coalesce(m.cuttable, 0) AS cuttable, coalesce(m.uncut, 0) AS uncut,
+			coalesce(m.meters, 0) AS meters, coalesce(m.protected, 0) AS protected, coalesce(m.unproved, 0) AS unproved, coalesce(m.cuttable, 0) AS cuttable, coalesce(m.uncut, 0) AS uncut,
 			coalesce(m.has_cause, false) AS has_cause, coalesce(m.any_open, false) AS any_open, coalesce(m.closed_by_hand, false) AS closed_by_hand,
 			coalesce(m.command_live, false) AS command_live, coalesce(m.stale, false) AS stale, coalesce(m.suspect, false) AS suspect,
 			m.switchings_left, m.recovered_at, d.action AS last_action, d.reason AS last_reason,
@@ -422,7 +429,7 @@ AS $$
 		JOIN policy p ON p.policy_id = f.policy_id
 		CROSS JOIN LATERAL (SELECT CASE WHEN f.in_arrears THEN submeter.trip_phase(p.spans, f.told_at, f.lead, policy_outlook.as_of) END) w(phase)
 		CROSS JOIN LATERAL submeter.policy_decide(f.mode, 'open', f.account_mode, f.available, f.credit_limit, f.reconnect_balance, f.threshold,
-			f.warned_below, f.meters, f.protected, f.cuttable, f.uncut, f.has_cause, f.any_open, f.closed_by_hand, f.in_grace, f.has_contact,
+			f.warned_below, f.meters, f.protected, f.unproved, f.cuttable, f.uncut, f.has_cause, f.any_open, f.closed_by_hand, f.in_grace, f.has_contact,
 			f.announced_at IS NOT NULL AND f.notice_id IS NOT NULL, coalesce(f.recovered_at > f.announced_at, false), w.phase, f.payment_open, f.can_pay,
 			f.stale, f.suspect, f.site_back, f.in_window, f.command_live, coalesce(f.switchings_left, 1), coalesce(f.ticked, false), false) x
 	), guard AS MATERIALIZED (
@@ -438,7 +445,7 @@ AS $$
 		-- Most accounts are well, and were before: nobody will read what that rested on.
 		CASE WHEN d.in_focus OR (d.action, d.reason) IS DISTINCT FROM (d.last_action, d.last_reason) THEN jsonb_strip_nulls(jsonb_build_object('available', d.available, 'credit_limit', d.credit_limit, 'reconnect_balance', d.reconnect_balance,
 			'threshold', d.threshold, 'warned_below', d.warned_below)
-			|| CASE WHEN NOT d.in_focus THEN '{}' ELSE jsonb_build_object('meters', d.meters, 'protected', d.protected, 'cuttable', d.cuttable, 'uncut', d.uncut,
+			|| CASE WHEN NOT d.in_focus THEN '{}' ELSE jsonb_build_object('meters', d.meters, 'protected', d.protected, 'unproved', d.unproved, 'cuttable', d.cuttable, 'uncut', d.uncut,
 				'has_cause', d.has_cause, 'any_open', d.any_open, 'closed_by_hand', d.closed_by_hand, 'arrears_since', d.arrears_since, 'in_grace', d.in_grace,
 				'has_contact', d.has_contact, 'announced_at', d.announced_at, 'told_at', d.told_at, 'phase', d.phase, 'payment_open', d.payment_open,
 				'can_pay', d.can_pay, 'stale', d.stale, 'suspect', d.suspect, 'site_back', d.site_back, 'in_window', d.in_window,

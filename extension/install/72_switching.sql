@@ -262,10 +262,16 @@ BEGIN
 			DETAIL = 'The meter itself was told to keep power; it takes no trip until that is released.',
 			HINT = 'Set meter.protection to none; the release is sent by itself, then ask again.';
 	END IF;
+	IF check_open.cause IN ('schedule', 'vacant') AND submeter.service_refusal(check_open.site_id, check_open.meter_id, now()) IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('meter %s is %s', check_open.meter_id,
+				submeter.service_refusal(check_open.site_id, check_open.meter_id, now())),
+			DETAIL = 'It is not proved whom it feeds, so it is opened neither by schedule nor as vacant.',
+			HINT = 'Put it into service with commission_meter(); a person who stands before it uses the cause operator.';
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION submeter.check_open(int, bigint, text) IS
-'Refuses an open whose cause is not a person''s (22023) or against a protection (55000).';
+'Refuses an open whose cause is not a person''s (22023), against a protection, or for a rule''s cause at a meter that is not in service (55000).';
 
 CREATE FUNCTION submeter.release_causes(site_id int, meter_id bigint) RETURNS void
 LANGUAGE plpgsql

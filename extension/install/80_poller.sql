@@ -193,6 +193,9 @@ BEGIN
 			SELECT FROM submeter.open_cause o
 			WHERE o.site_id = open_refusal.site_id AND o.meter_id = open_refusal.meter_id AND o.cause = open_refusal.cause)
 			THEN 'its cause is gone'
+		WHEN open_refusal.cause IN ('arrears', 'schedule', 'vacant')
+			AND submeter.service_refusal(open_refusal.site_id, open_refusal.meter_id, open_refusal.at) IS NOT NULL
+			THEN submeter.service_refusal(open_refusal.site_id, open_refusal.meter_id, open_refusal.at)
 		WHEN open_refusal.cause NOT IN ('arrears', 'schedule') THEN NULL
 		WHEN f.protection = 'protected' THEN 'protected supply'
 		WHEN submeter.in_no_trip_window(open_refusal.site_id, f.policy_id, open_refusal.at) THEN 'in a no-trip window'
@@ -212,7 +215,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.open_refusal(int, bigint, text, timestamptz) IS
-'Why an open must not be sent now, NULL when it may: the interlocks, checked once more just before the wire. Those of arrears also look at balance, payments, announcement, windows and switchings of the day.';
+'Why an open must not be sent now, NULL when it may: the interlocks, checked once more just before the wire. What a rule asks for (arrears, schedule, vacant) needs a meter in service. Those of arrears also look at balance, payments, announcement, windows and switchings of the day.';
 
 CREATE FUNCTION submeter.close_refusal(site_id int, meter_id bigint) RETURNS text
 LANGUAGE sql STABLE

@@ -77,6 +77,9 @@ SELECT m.site_id, m.meter_id, 20000, CASE WHEN m.role = 'supply' THEN :main_id::
 FROM submeter.meter m
 LEFT JOIN submeter.unit u ON u.site_id = m.site_id AND u.code = m.code
 WHERE m.site_id = :site_id;
+-- The market has been read and switched for years: its meters are taken over as they are.
+SELECT submeter.adopt_meters(:site_id, NULL, 'taken over from the old system')
+\g /dev/null
 INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during, opening_wh)
 SELECT a.site_id, a.account_id, m.meter_id, :tariff_id, tstzrange(date_trunc('second', now()), NULL), s.opening_wh
 FROM shop s

@@ -64,6 +64,7 @@ shop()
 		INSERT INTO submeter.contact (site_id, tenant_id, name) VALUES (1, $id, 'owner of shop $id');
 		INSERT INTO submeter.account (site_id, account_id, tenant_id, code) VALUES (1, $id, $id, 'A$id');
 		INSERT INTO submeter.meter_setup (site_id, meter_id, rated_current_a) VALUES (1, $id, 10000);
+		DO \$\$ BEGIN PERFORM submeter.adopt_meters(1, '{$id}', 'taken over'); END \$\$;
 		INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during)
 		SELECT 1, $id, $id, t.tariff_id, tstzrange(now() - interval '30 days', NULL) FROM submeter.tariff t" || return
 	[ -z "${4:-}" ] || recharge "$id" "$4"

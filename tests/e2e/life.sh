@@ -71,6 +71,7 @@ INSERT INTO submeter.meter (site_id, meter_id, code, model, gateway_id, bus_addr
 SELECT site_id, tenant_id, 'M' || code, 'DDS238-2 ZN/SR', :site, tenant_id % 1000 FROM submeter.tenant WHERE site_id = :site;
 INSERT INTO submeter.meter_setup (site_id, meter_id, multiplier, rated_current_a)
 SELECT site_id, meter_id, 1, 400 FROM submeter.meter WHERE site_id = :site;
+SELECT submeter.adopt_meters(:site, NULL, 'taken over');
 INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during)
 SELECT site_id, meter_id, meter_id, :tariff, '[2026-01-31 16:00+00,)' FROM submeter.meter WHERE site_id = :site;
 SELECT submeter.recharge(site_id, account_id, 200 + account_id % 1000, 'cash', 'first:' || account_id)
