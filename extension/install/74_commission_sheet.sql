@@ -89,13 +89,13 @@ AS $$
 					(sheet_detail.evidence ->> 'during_w')::numeric AS during_w, (sheet_detail.evidence ->> 'after_w')::numeric AS after_w
 				UNION ALL
 				SELECT o.ord, concat_ws(' ', o.meter, o.unit), o.before_w, o.during_w, o.after_w
-				FROM jsonb_to_recordset(coalesce(sheet_detail.evidence -> 'moved', '[]')) WITH ORDINALITY
-					o(meter text, unit text, before_w numeric, during_w numeric, after_w numeric, ord bigint)) l) END,
+				FROM ROWS FROM (jsonb_to_recordset(coalesce(sheet_detail.evidence -> 'moved', '[]'))
+					AS (meter text, unit text, before_w numeric, during_w numeric, after_w numeric)) WITH ORDINALITY o(meter, unit, before_w, during_w, after_w, ord)) l) END,
 		CASE WHEN sheet_detail.evidence ? 'values' THEN (
 			SELECT format('<table class="detail"><tr><th>%s</th><th>V</th><th>A</th><th>W</th></tr>%s</table>', submeter.sheet_word('phase', sheet_detail.locale),
 				string_agg(format('<tr><th>%s</th><td>%s</td><td>%s</td><td>%s</td></tr>', CASE p.phase WHEN 'total' THEN submeter.sheet_word('total', sheet_detail.locale) ELSE submeter.html_text(p.phase) END,
 					submeter.html_text(round(p.v, 1)::text), submeter.html_text(round(p.a, 2)::text), submeter.html_text(round(p.w)::text)), '' ORDER BY p.ord))
-			FROM jsonb_to_recordset(sheet_detail.evidence -> 'values') WITH ORDINALITY p(phase text, v numeric, a numeric, w numeric, ord bigint)) END)
+			FROM ROWS FROM (jsonb_to_recordset(sheet_detail.evidence -> 'values') AS (phase text, v numeric, a numeric, w numeric)) WITH ORDINALITY p(phase, v, a, w, ord)) END)
 $$;
 COMMENT ON FUNCTION submeter.sheet_detail(jsonb, text) IS 'The numbers behind a step as a small table: a load test by meter, values by phase.';
 

@@ -369,7 +369,8 @@ BEGIN
 	END;
 	RETURN QUERY
 	SELECT r.step, r.state, r.expected, r.found, r.explanation
-	FROM jsonb_to_recordset(report) WITH ORDINALITY r(step text, state text, expected text, found text, explanation text, ord bigint)
+	FROM ROWS FROM (jsonb_to_recordset(report) AS (step text, state text, expected text, found text, explanation text))
+		WITH ORDINALITY r(step, state, expected, found, explanation, ord)
 	ORDER BY r.ord;
 	RETURN QUERY SELECT 'in service'::text, stands, NULL::text, NULL::text, NULL::text;
 END
