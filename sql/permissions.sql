@@ -41,6 +41,9 @@ INSERT INTO submeter.reading_gap (site_id, meter_id, from_ts, to_ts, longest, no
 INSERT INTO submeter.reading_day (site_id, meter_id, day, expected, got, restored) SELECT site_id, meter_id, '2025-01-01', 1, 1, 0 FROM submeter.meter;
 INSERT INTO submeter.history_task (site_id, meter_id, gap_from, kind, from_ts, to_ts, queued_at) SELECT site_id, meter_id, '2025-01-01', 'daily', '2025-01-01', '2025-01-02', '2025-01-02' FROM submeter.meter;
 INSERT INTO submeter.poller_spool (site_id, poller, waiting, rejected, bytes, most_bytes, failing, reported_at) SELECT site_id, 'p', 0, 0, 1, 2, false, '2025-01-01' FROM submeter.site;
+INSERT INTO submeter.poller (site_id, poller, instance, since, seen_at) SELECT site_id, 'gone', 'i', '2025-01-01', '2025-01-01' FROM submeter.site;
+INSERT INTO submeter.gateway_lease (site_id, gateway_id, poller, lease_until, since) SELECT site_id, gateway_id, 'gone', '2025-01-01', '2025-01-01' FROM submeter.gateway;
+INSERT INTO submeter.gateway_stranger (site_id, address, peer, first_bytes, first_text, times, first_seen_at, seen_at) SELECT site_id, 'x', 'x', '', '', 1, '2025-01-01', '2025-01-01' FROM submeter.site;
 INSERT INTO submeter.spool_event (site_id, poller, event_id, kind, count, at) SELECT site_id, 'p', 1, 'dropped', 1, '2025-01-01' FROM submeter.site;
 INSERT INTO submeter.meter_key (site_id, meter_id) VALUES (1, 1), (2, 20);
 INSERT INTO submeter.breaker_event (site_id, meter_id, kind, seen_at, detail) VALUES (1, 1, 'opened_by_hand', now(), 'x'), (1, 2, 'opened_by_hand', now(), 'x'), (2, 20, 'opened_by_hand', now(), 'x');

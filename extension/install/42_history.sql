@@ -307,6 +307,7 @@ BEGIN
 		JOIN submeter.gateway g ON g.site_id = m.site_id AND g.gateway_id = m.gateway_id AND g.enabled AND g.online
 		JOIN submeter.meter_state s ON s.site_id = k.site_id AND s.meter_id = k.meter_id AND s.online
 		WHERE k.site_id = ANY (sites) AND (k.state = 'queued' AND coalesce(k.retry_at, '-infinity') <= at OR k.state = 'claimed' AND k.lease_until <= at)
+			AND submeter.may_serve(k.site_id, m.gateway_id, claim_history.poller, at)
 		ORDER BY k.queued_at, k.task_id
 		LIMIT greatest(coalesce(claim_history.max_tasks, 0), 0)
 		FOR UPDATE OF k SKIP LOCKED

@@ -14,21 +14,24 @@ $$;
 COMMENT ON FUNCTION submeter.poller_sites() IS
 'The sites the calling poller works at; 55000 in a copied database or one whose storage is older than its code.';
 
-CREATE FUNCTION submeter.poller_gateways()
+CREATE FUNCTION submeter.poller_gateways(poller text DEFAULT NULL, once boolean DEFAULT false)
 RETURNS TABLE(site_id int, gateway_id bigint, code text, transport text, address text, timeout_ms int, gap_ms int, poll_interval_ms bigint,
-	backup_address text, dial_in boolean, registration text, heartbeat text, heartbeat_answer text, tls boolean, q376_port int, q376_line int)
+	backup_address text, dial_in boolean, registration text, heartbeat text, heartbeat_answer text, tls boolean, q376_port int, q376_line int, held_by text)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 	-- authorize: poller_sites() guards and limits.
 	SELECT g.site_id, g.gateway_id, g.code, g.transport, g.address, g.timeout_ms, g.gap_ms,
 		(extract(epoch FROM g.poll_interval) * 1000)::bigint, g.backup_address, g.dial_in, g.registration, g.heartbeat, g.heartbeat_answer, g.tls,
-		g.q376_port::int, g.q376_line::int
+		g.q376_port::int, g.q376_line::int, CASE WHEN poller_gateways.once THEN nullif(l.poller, poller_gateways.poller) END
 	FROM submeter.gateway g
+	LEFT JOIN submeter.gateway_lease l ON l.site_id = g.site_id AND l.gateway_id = g.gateway_id AND l.lease_until > clock_timestamp()
 	WHERE g.site_id = ANY (submeter.poller_sites()) AND g.enabled
+		AND (poller_gateways.poller IS NULL OR poller_gateways.once OR g.dial_in OR l.poller = poller_gateways.poller AND NOT l.leaving)
 	ORDER BY g.site_id, g.gateway_id
 $$;
-COMMENT ON FUNCTION submeter.poller_gateways() IS 'The plan: enabled gateways of the poller''s sites, times in ms.';
+COMMENT ON FUNCTION submeter.poller_gateways(text, boolean) IS
+'The plan: enabled gateways, times in ms. For a poller: those it has leases on, and all that dial in. once: all, with the poller that holds each; without a name: all.';
 
 CREATE FUNCTION submeter.poller_meters()
 RETURNS TABLE(site_id int, meter_id bigint, gateway_id bigint, bus_address text, model text)
@@ -147,6 +150,7 @@ BEGIN
 				OR c.state = 'claimed' AND c.lease_until <= at AND c.expires_at > at AND NOT s.held
 				OR c.state = 'unknown' AND coalesce(c.lease_until, '-infinity') <= at)
 			AND coalesce(c.retry_at, '-infinity') <= at
+			AND submeter.may_serve(c.site_id, m.gateway_id, claim_commands.poller, at)
 		ORDER BY c.not_before, c.command_id
 		LIMIT greatest(coalesce(claim_commands.max_commands, 0), 0)
 		FOR UPDATE OF c SKIP LOCKED
@@ -273,6 +277,11 @@ BEGIN
 	IF found.state <> 'claimed' OR found.claimed_by IS DISTINCT FROM send_command.poller THEN
 		RETURN QUERY SELECT false, CASE found.state WHEN 'claimed' THEN 'another poller has the command' ELSE format('the command is %s', found.state) END,
 			NULL::int, NULL::text, NULL::text, NULL::text, NULL::text;
+		RETURN;
+	END IF;
+	IF NOT (SELECT submeter.may_serve(m.site_id, m.gateway_id, send_command.poller, at) FROM submeter.meter m
+			WHERE m.site_id = found.site_id AND m.meter_id = found.meter_id AND m.gateway_id IS NOT NULL) THEN
+		RETURN QUERY SELECT false, 'another poller has the gateway', NULL::int, NULL::text, NULL::text, NULL::text, NULL::text;
 		RETURN;
 	END IF;
 	IF found.expires_at <= at THEN
@@ -465,13 +474,15 @@ BEGIN
 	WITH due AS (
 		SELECT r.site_id, r.meter_id
 		FROM submeter.read_request r
+		JOIN submeter.meter m ON m.site_id = r.site_id AND m.meter_id = r.meter_id
 		WHERE r.site_id = ANY (sites) AND coalesce(r.claimed_at, '-infinity') < at - interval '30 s'
+			AND (m.gateway_id IS NULL OR submeter.may_serve(m.site_id, m.gateway_id, claim_reads.poller, at))
 			AND NOT EXISTS (
 				SELECT FROM submeter.meter_state s
 				WHERE s.site_id = r.site_id AND s.meter_id = r.meter_id AND s.received_at > r.requested_at)
 		ORDER BY r.requested_at
 		LIMIT 1000
-		FOR UPDATE SKIP LOCKED
+		FOR UPDATE OF r SKIP LOCKED
 	)
 	UPDATE submeter.read_request r SET claimed_at = at
 	FROM due d
@@ -502,6 +513,7 @@ BEGIN
 		errors = g.errors + greatest(coalesce(r.errors, 0), 0),
 		round_ms = coalesce(r.round_ms, g.round_ms),
 		last_error = r.last_error,
+		via = coalesce(r.via, g.via),
 		last_contact_at = CASE WHEN r.online THEN report_gateways.at ELSE g.last_contact_at END,
 		-- A poller that was away itself says only now what went long ago.
 		offline_since = CASE WHEN r.online THEN NULL
@@ -509,7 +521,7 @@ BEGIN
 		recovered_at = CASE WHEN r.online AND report_gateways.at - coalesce(g.offline_since, g.last_contact_at + 3 * g.poll_interval) >= restart
 			THEN report_gateways.at ELSE g.recovered_at END
 	FROM jsonb_to_recordset(coalesce(report_gateways.gateways, '[]'))
-		AS r(gateway_id bigint, online boolean, requests bigint, errors bigint, round_ms int, last_error text)
+		AS r(gateway_id bigint, online boolean, requests bigint, errors bigint, round_ms int, last_error text, via text)
 	WHERE g.site_id = report_gateways.site_id AND g.gateway_id = r.gateway_id;
 	IF outage >= greatest(hold, interval '1 min') AND jsonb_path_exists(coalesce(report_gateways.gateways, '[]'), '$[*] ? (@.online == true)') THEN
 		UPDATE submeter.site s SET recovered_at = report_gateways.at
@@ -546,7 +558,7 @@ $$;
 COMMENT ON FUNCTION submeter.report_field(int, jsonb, jsonb) IS
 'How the field fares: per gateway online, requests and errors since the last report, round_ms, last_error; per meter online, failures in a row, last_error. Unknown ids are skipped. 22023 when malformed.';
 
-GRANT EXECUTE ON FUNCTION submeter.poller_gateways(), submeter.poller_meters(), submeter.poller_models(), submeter.poller_points(),
+GRANT EXECUTE ON FUNCTION submeter.poller_gateways(text, boolean), submeter.poller_meters(), submeter.poller_models(), submeter.poller_points(),
 	submeter.poller_switches(), submeter.claim_commands(text, int), submeter.send_command(int, bigint, text, text),
 	submeter.report_command(int, bigint, text, text, text, text, jsonb, text), submeter.claim_reads(text),
 	submeter.report_field(int, jsonb, jsonb) TO submeter_poller;

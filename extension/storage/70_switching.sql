@@ -235,7 +235,7 @@ CREATE TRIGGER wake_poller AFTER INSERT OR UPDATE OF state ON submeter.command
 CREATE TRIGGER wake_poller AFTER INSERT OR UPDATE OF requested_at ON submeter.read_request
 	FOR EACH ROW EXECUTE FUNCTION submeter.wake_poller('read');
 CREATE TRIGGER wake_poller AFTER INSERT OR DELETE OR UPDATE OF code, transport, address, backup_address, dial_in, registration, heartbeat,
-	heartbeat_answer, tls, q376_port, q376_line, timeout_ms, gap_ms, poll_interval, enabled
+	heartbeat_answer, tls, poller, q376_port, q376_line, timeout_ms, gap_ms, poll_interval, enabled
 	ON submeter.gateway FOR EACH STATEMENT EXECUTE FUNCTION submeter.wake_poller('plan');
 CREATE TRIGGER wake_poller AFTER INSERT OR DELETE OR UPDATE OF model, gateway_id, bus_address, retired_at
 	ON submeter.meter FOR EACH STATEMENT EXECUTE FUNCTION submeter.wake_poller('plan');

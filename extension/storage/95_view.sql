@@ -178,6 +178,11 @@ SELECT 'gateway ' || g.code, g.site_id,
 	coalesce('last contact ' || g.last_contact_at::text, 'never heard of') || coalesce('; ' || g.last_error, '')
 FROM submeter.gateway g WHERE g.enabled
 UNION ALL
+SELECT 'poller ' || p.poller, p.site_id, p.seen_at > now() - submeter.lease_time(),
+	(SELECT count(*) FROM submeter.gateway_lease l WHERE l.site_id = p.site_id AND l.poller = p.poller AND l.lease_until > now())
+	|| ' gateways; running since ' || p.since::text || ', last heard of ' || p.seen_at::text
+FROM submeter.poller p
+UNION ALL
 SELECT 'notices', n.site_id, false, count(*) || ' waiting or failed, the oldest since ' || min(n.created_at)::text
 FROM submeter.notice n WHERE n.state = 'failed' OR n.state = 'queued' AND n.next_try_at < now() - interval '10 minutes'
 GROUP BY n.site_id
