@@ -31,7 +31,6 @@ is "$login" 68320032006"8c901440201000271000001008516" 'what a login should be'
 wait_for 10 'the concentrator logs in' said "got [0-9]+ $login.*"
 box=$(awk -v what="$login" '$1 == "got" && index($3, what) == 1 { print $2; exit }' "$peer_out")
 wait_for 10 'and again as long as nobody confirms' said "got $box ($login)?$(message c9 02 72 00000100)"
-number=$(awk '$1 == "got" { n = $3 } END { print n }' "$peer_out")
 frame=FEFEFEFE68610100000000681104333334331416
 forward=$(message 4b 10 65 "00000100026b6400$(printf '%02x' $((${#frame} / 2)))00${frame}00000000000000000000000000000000")
 peer_do send "$box" "$forward"
