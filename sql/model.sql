@@ -126,7 +126,7 @@ source its manual, page 3
 read modbus phases=1 max=20 gap=2 pause=50
 note Never tried.   Twice.
 point energy_wh 4:16 u32sw 10      # counted once
-point relay     1:3  bit   1   mask=1 closed=1 open=0
+point relay     1:3  bit   1   mask=1 closed=1 open=0 lock=2:2 keep=4:0
 switch open     5:3  0     settle=100
 switch close    5:3  65280 settle=100
 $text$);

@@ -9,9 +9,9 @@
 --   source TEXT                              where the lines below it come from
 --   read PROTOCOL phases=N [max=N] [gap=N] [pause=MS]
 --                                            modbus, dlt645-2007 or dlt645-1997; most registers in a request, registers that may be read along, pause after an answer
---   clock DI [broadcast]                     the meter's clock, and whether a broadcast sets it
---   point METRIC FUNCTION:ADDRESS TYPE SCALE [mask=N] [closed=N open=N]
---   point METRIC DI TYPEBYTES SCALE [block=DI+OFFSET] [mask=N] [closed=N open=N]
+--   clock DI [broadcast] [write]             the meter's clock, whether a broadcast sets it, and whether it may be written with the password
+--   point METRIC FUNCTION:ADDRESS TYPE SCALE [mask=N] [closed=N open=N] [lock=MASK:VALUE]
+--   point METRIC DI TYPEBYTES SCALE [block=DI+OFFSET] [mask=N] [closed=N open=N] [lock=MASK:VALUE] [keep=MASK:VALUE]
 --   switch ACTION FUNCTION:ADDRESS VALUE[,VALUE] [settle=MS]
 --   switch ACTION 28 BYTE [settle=MS] [valid=S]
 --   switch ACTION FUNCTION:DI BYTE[,BYTE] [settle=MS]
@@ -80,7 +80,7 @@ point temperature_c 4:7      u16   1
 point power_w       4:11     u16   1
 point power_factor  4:10     u16   0.01
 point frequency_hz  4:4      u16   0.01
-point relay         4:0      u16   1 mask=255 closed=240 open=15
+point relay         4:0      u16   1 mask=255 closed=240 open=15 lock=65280:256
 switch open  6:13    0      settle=3000
 switch close 6:13    65280  settle=3000
 
@@ -432,14 +432,14 @@ source DL/T 645-2007 and its addendum on switching; sulfurandcu/dlt645-tool@8a4a
 read dlt645-2007 phases=1
 note Prepaid meter or meter with a breaker, opened and closed by 1CH with a password. Bit 4 of status word 3 is the contact; the acknowledgement is no proof. The third wrong password locks the meter for a day.
 note Each item takes 0.3 s at 2400 baud: where many meters share a line, copy the model under another name and leave points out.
-clock 0400010C broadcast
+clock 0400010C broadcast write
 point energy_wh     00010000 bcd4  10
 point v_a           02010100 bcd2  0.1
 point i_a           02020100 sbcd3 0.001
 point power_w       02030000 sbcd3 0.1
 point power_factor  02060000 sbcd2 0.001
 point frequency_hz  02800002 bcd2  0.01
-point relay         04000503 bits2 1     mask=16 closed=0 open=16
+point relay         04000503 bits2 1     mask=16 closed=0 open=16 keep=4096:4096
 switch open         28       26          settle=5000 valid=300  # 1AH
 switch permit_close 28       27          settle=5000 valid=300  # 1BH: a person presses the key
 switch close        28       28          settle=5000 valid=300  # 1CH
@@ -455,7 +455,7 @@ source DL/T 645-2007 and its addendum on switching; sulfurandcu/dlt645-tool@8a4a
 read dlt645-2007 phases=3
 note As the single-phase one. Blocks (FF) are asked for first; a meter that refuses them is asked for single items.
 note Behind transformers the values are those of their secondary side: multiplier = CT x PT.
-clock 0400010C broadcast
+clock 0400010C broadcast write
 point energy_wh     00010000 bcd4  10
 point reactive_varh 00030000 sbcd4 10
 point v_a           02010100 bcd2  0.1   block=0201FF00+0
@@ -472,7 +472,7 @@ point power_c_w     02030300 sbcd3 0.1   block=0203FF00+9
 point power_factor  02060000 sbcd2 0.001
 point frequency_hz  02800002 bcd2  0.01
 point temperature_c 02800007 sbcd2 0.1
-point relay         04000503 bits2 1     mask=16 closed=0 open=16
+point relay         04000503 bits2 1     mask=16 closed=0 open=16 keep=4096:4096
 switch open         28       26          settle=5000 valid=300  # 1AH
 switch permit_close 28       27          settle=5000 valid=300  # 1BH: a person presses the key
 switch close        28       28          settle=5000 valid=300  # 1CH
@@ -487,7 +487,7 @@ vendor any
 source DL/T 645-2007; sulfurandcu/dlt645-tool@8a4a54a; peace0phmind/dlt645:const.go@1ec047a
 read dlt645-2007 phases=1
 note No breaker.
-clock 0400010C broadcast
+clock 0400010C broadcast write
 point energy_wh     00010000 bcd4  10
 point v_a           02010100 bcd2  0.1
 point i_a           02020100 sbcd3 0.001
@@ -503,7 +503,7 @@ vendor any
 source DL/T 645-2007; sulfurandcu/dlt645-tool@8a4a54a; peace0phmind/dlt645:const.go@1ec047a
 read dlt645-2007 phases=3
 note No breaker. Behind transformers: multiplier = CT x PT.
-clock 0400010C broadcast
+clock 0400010C broadcast write
 point energy_wh     00010000 bcd4  10
 point reactive_varh 00030000 sbcd4 10
 point v_a           02010100 bcd2  0.1   block=0201FF00+0
@@ -529,7 +529,7 @@ vendor any
 source DL/T 645-1997; bobyuxinyang/dlt645_1997@d9cc1be; peace0phmind/dlt645:const.go@1ec047a
 read dlt645-1997 phases=1
 note No standard switching: where the maker names a private identifier, copy the model and add it. Voltage in whole volts. Some answer with the wildcard address.
-clock C011 broadcast
+clock C010 broadcast
 point energy_wh     9010 bcd4  10
 point v_a           B611 bcd2  1
 point i_a           B621 bcd2  0.01
@@ -542,7 +542,7 @@ vendor any
 source DL/T 645-1997; bobyuxinyang/dlt645_1997@d9cc1be; peace0phmind/dlt645:const.go@1ec047a
 read dlt645-1997 phases=3
 note As the single-phase one: no standard switching. Behind transformers: multiplier = CT x PT.
-clock C011 broadcast
+clock C010 broadcast
 point energy_wh     9010 bcd4  10
 point reactive_varh 9110 bcd4  10
 point v_a           B611 bcd2  1

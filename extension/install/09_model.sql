@@ -10,9 +10,9 @@ DECLARE
 	-- By word: what its arguments look like, and each of its options. Words that take text have none.
 	known CONSTANT jsonb := jsonb_build_object('model', NULL, 'vendor', NULL, 'note', NULL, 'source', NULL,
 		'read', ARRAY['^(modbus|dlt645-2007|dlt645-1997)$', '^(phases|max|gap|pause)=[0-9]{1,5}$'],
-		'clock', ARRAY['^([0-9A-F]{4}){1,2}( broadcast)?$', '^$'],
+		'clock', ARRAY['^([0-9A-F]{4}){1,2}( broadcast)?( write)?$', '^$'],
 		'point', ARRAY['^[a-z_]+ ([1-4]:[0-9]{1,5} [a-z]+[0-9]*[a-z]*|([0-9A-F]{4}){1,2} (s?bcd|bits)[1-8]) -?[0-9]+([.][0-9]+)?$',
-			'^(block=([0-9A-F]{4}){1,2}[+][0-9]{1,3}|mask=[0-9]{1,5}|(closed|open)=[0-9]{1,5})$'],
+			'^(block=([0-9A-F]{4}){1,2}[+][0-9]{1,3}|mask=[0-9]{1,5}|(closed|open)=[0-9]{1,5}|(lock|keep)=[0-9]{1,5}:[0-9]{1,5})$'],
 		'switch', ARRAY['^[a-z_]+ (28|(5|6|16):[0-9]{1,5}|(4|20):([0-9A-F]{4}){1,2}) [0-9]{1,5}(,[0-9]{1,5})*$', '^(settle|valid)=[0-9]{1,5}$'],
 		'history', ARRAY['^[a-z]+ ([0-9A-F]{4}){1,2}$', '^(time=[0-9A-F]{8}|(offset|bytes|depth)=[0-9]{1,3}|scale=[0-9]+([.][0-9]+)?)$']);
 	faults text[] := '{}';
@@ -105,16 +105,17 @@ BEGIN
 	WHERE m.fault IS NOT NULL;
 	PERFORM submeter.refuse_lines('meter models', faults);
 
-	INSERT INTO submeter.meter_model AS m (model, vendor, protocol, phases, max_registers, max_gap, turnaround_ms, clock_di, clock_set, note, builtin)
+	INSERT INTO submeter.meter_model AS m (model, vendor, protocol, phases, max_registers, max_gap, turnaround_ms, clock_di, clock_set, clock_write, note, builtin)
 	SELECT l.model, max(l.rest) FILTER (WHERE l.word = 'vendor'), max(l.arguments[1]) FILTER (WHERE l.word = 'read'),
 		coalesce(max(l.options ->> 'phases'), '1')::int, coalesce(max(l.options ->> 'max'), '125')::int, coalesce(max(l.options ->> 'gap'), '16')::int,
-		coalesce(max(l.options ->> 'pause'), '0')::int, max(l.arguments[1]) FILTER (WHERE l.word = 'clock'), max(l.arguments[2]) FILTER (WHERE l.word = 'clock'),
+		coalesce(max(l.options ->> 'pause'), '0')::int, max(l.arguments[1]) FILTER (WHERE l.word = 'clock'), max('broadcast') FILTER (WHERE l.word = 'clock' AND 'broadcast' = ANY (l.arguments)),
+		coalesce(bool_or('write' = ANY (l.arguments)) FILTER (WHERE l.word = 'clock'), false),
 		string_agg(l.rest, ' ' ORDER BY l.line) FILTER (WHERE l.word = 'note'), store_models.builtin
 	FROM jsonb_to_recordset(lines) AS l(line int, word text, model text, arguments text[], options jsonb, rest text)
 	GROUP BY l.model
 	ORDER BY l.model
 	ON CONFLICT (model) DO UPDATE SET vendor = EXCLUDED.vendor, protocol = EXCLUDED.protocol, phases = EXCLUDED.phases, max_registers = EXCLUDED.max_registers,
-		max_gap = EXCLUDED.max_gap, turnaround_ms = EXCLUDED.turnaround_ms, clock_di = EXCLUDED.clock_di, clock_set = EXCLUDED.clock_set, note = EXCLUDED.note
+		max_gap = EXCLUDED.max_gap, turnaround_ms = EXCLUDED.turnaround_ms, clock_di = EXCLUDED.clock_di, clock_set = EXCLUDED.clock_set, clock_write = EXCLUDED.clock_write, note = EXCLUDED.note
 	WHERE m.builtin = EXCLUDED.builtin AND m IS DISTINCT FROM EXCLUDED;
 
 	-- A name that the other kind has already: what users made stays theirs.
@@ -127,17 +128,20 @@ BEGIN
 		SELECT l.model, l.arguments[1] AS metric, w.at[1]::smallint AS function, w.at[2]::int AS address, CASE WHEN w.at IS NULL THEN l.arguments[2] END AS di,
 			split_part(l.options ->> 'block', '+', 1) AS block_di, split_part(l.options ->> 'block', '+', 2)::int AS block_offset,
 			CASE WHEN w.at IS NULL THEN right(l.arguments[3], 1) END::smallint AS bytes, CASE WHEN w.at IS NULL THEN rtrim(l.arguments[3], '0123456789') ELSE l.arguments[3] END AS type,
-			l.arguments[4]::numeric AS scale, coalesce(l.options ->> 'mask', '65535')::int AS bit_mask, (l.options ->> 'closed')::int AS closed_value, (l.options ->> 'open')::int AS open_value, l.rest AS source
+			l.arguments[4]::numeric AS scale, coalesce(l.options ->> 'mask', '65535')::int AS bit_mask, (l.options ->> 'closed')::int AS closed_value, (l.options ->> 'open')::int AS open_value,
+			split_part(l.options ->> 'lock', ':', 1)::int AS lock_mask, split_part(l.options ->> 'lock', ':', 2)::int AS lock_value,
+			split_part(l.options ->> 'keep', ':', 1)::int AS keep_mask, split_part(l.options ->> 'keep', ':', 2)::int AS keep_value, l.rest AS source
 		FROM jsonb_to_recordset(lines) AS l(line int, word text, model text, arguments text[], options jsonb, rest text)
 		CROSS JOIN LATERAL (SELECT CASE WHEN l.arguments[2] ~ ':' THEN string_to_array(l.arguments[2], ':') END AS at) w
 		WHERE l.word = 'point' AND l.model = ANY (names)
 	), gone AS (
 		DELETE FROM submeter.meter_point p WHERE p.model = ANY (names) AND NOT EXISTS (SELECT FROM wanted w WHERE w.model = p.model AND w.metric = p.metric)
 	)
-	INSERT INTO submeter.meter_point AS p (model, metric, function, address, di, block_di, block_offset, bytes, type, scale, bit_mask, closed_value, open_value, source)
-	SELECT w.model, w.metric, w.function, w.address, w.di, w.block_di, w.block_offset, w.bytes, w.type, w.scale, w.bit_mask, w.closed_value, w.open_value, w.source FROM wanted w
+	INSERT INTO submeter.meter_point AS p (model, metric, function, address, di, block_di, block_offset, bytes, type, scale, bit_mask, closed_value, open_value, lock_mask, lock_value, keep_mask, keep_value, source)
+	SELECT w.model, w.metric, w.function, w.address, w.di, w.block_di, w.block_offset, w.bytes, w.type, w.scale, w.bit_mask, w.closed_value, w.open_value, w.lock_mask, w.lock_value, w.keep_mask, w.keep_value, w.source FROM wanted w
 	ON CONFLICT (model, metric) DO UPDATE SET function = EXCLUDED.function, address = EXCLUDED.address, di = EXCLUDED.di, block_di = EXCLUDED.block_di, block_offset = EXCLUDED.block_offset,
-		bytes = EXCLUDED.bytes, type = EXCLUDED.type, scale = EXCLUDED.scale, bit_mask = EXCLUDED.bit_mask, closed_value = EXCLUDED.closed_value, open_value = EXCLUDED.open_value, source = EXCLUDED.source
+		bytes = EXCLUDED.bytes, type = EXCLUDED.type, scale = EXCLUDED.scale, bit_mask = EXCLUDED.bit_mask, closed_value = EXCLUDED.closed_value, open_value = EXCLUDED.open_value,
+		lock_mask = EXCLUDED.lock_mask, lock_value = EXCLUDED.lock_value, keep_mask = EXCLUDED.keep_mask, keep_value = EXCLUDED.keep_value, source = EXCLUDED.source
 	WHERE p IS DISTINCT FROM EXCLUDED;
 
 	WITH wanted AS (
@@ -213,11 +217,12 @@ AS $$
 	), line AS (
 		SELECT m.model, 0 AS part, '' AS item, concat_ws(E'\n', 'model ' || m.model, 'vendor ' || m.vendor,
 			concat_ws(' ', 'read', m.protocol, 'phases=' || m.phases, 'max=' || m.max_registers, 'gap=' || m.max_gap, 'pause=' || m.turnaround_ms),
-			'note ' || regexp_replace(m.note, '\s+', ' ', 'g'), 'clock ' || m.clock_di || coalesce(' ' || m.clock_set, '')) AS text
+			'note ' || regexp_replace(m.note, '\s+', ' ', 'g'), 'clock ' || m.clock_di || coalesce(' ' || m.clock_set, '') || CASE WHEN m.clock_write THEN ' write' ELSE '' END) AS text
 		FROM named m
 		UNION ALL
 		SELECT p.model, 1, p.metric, concat_ws(' ', 'source ' || regexp_replace(coalesce(p.source, 'unknown'), '\s+', ' ', 'g') || E'\npoint', p.metric, coalesce(p.di, p.function || ':' || p.address),
-			p.type || coalesce(p.bytes::text, ''), p.scale, 'block=' || p.block_di || '+' || p.block_offset, 'mask=' || nullif(p.bit_mask, 65535), 'closed=' || p.closed_value, 'open=' || p.open_value)
+			p.type || coalesce(p.bytes::text, ''), p.scale, 'block=' || p.block_di || '+' || p.block_offset, 'mask=' || nullif(p.bit_mask, 65535), 'closed=' || p.closed_value, 'open=' || p.open_value,
+			'lock=' || p.lock_mask || ':' || p.lock_value, 'keep=' || p.keep_mask || ':' || p.keep_value)
 		FROM submeter.meter_point p JOIN named m USING (model)
 		UNION ALL
 		SELECT s.model, 2, s.action, concat_ws(' ', 'source ' || regexp_replace(coalesce(s.source, 'unknown'), '\s+', ' ', 'g') || E'\nswitch', s.action,
