@@ -7,6 +7,8 @@
  * its data, the batch is halved until the one bad row is found; that row goes to the table
  * "rejected" of the spool with the reason, the others go on. On any other refusal the site waits
  * and the others have their turn; while the connection is gone everything waits.
+ *
+ * Over the same connection the database hears how the spool fares, and what went wrong with it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,9 +23,12 @@
 #define DELIVER_RETRY_MOST_US (60 * US_PER_S)
 #define DELIVER_PENDING_MOST 100000
 #define DELIVER_SPOOLING_MOST 1000
+#define DELIVER_TELL_US (20 * US_PER_S)
+#define DELIVER_TELL_SOON_US US_PER_S
 
 static const char deliver_sql[] =
 	"SELECT submeter.ingest($1::pg_catalog.int4, $2::submeter.reading_input[])";
+static const char deliver_tell_sql[] = "SELECT submeter.report_spool($1, $2::pg_catalog.jsonb)";
 static const char deliver_greeting[] =
 	"SET search_path = ''; SET statement_timeout = '30s';"
 	" SET application_name = 'submeter-poller'; SET client_min_messages = warning";
@@ -44,6 +49,11 @@ struct SmDeliver
 	SmDb *db;
 	SmTimer flush;
 	SmTimer retry;
+	SmTimer tell;
+	char *name;
+	SmSpoolState told; /* what the database heard last */
+	int64_t telling;   /* events up to this one are being told; -1: nothing is */
+	bool listing;      /* the writer is listing events */
 	int64_t most_bytes;
 	void (*changed)(void *context);
 	void *context;
@@ -74,6 +84,7 @@ struct SmDeliver
 static void deliver_send(SmDeliver *deliver);
 static void deliver_next(SmDeliver *deliver);
 static void deliver_fetched(void *context, SmSpoolJob *job);
+static void deliver_tell(void *context);
 
 static void
 deliver_up(void *context)
@@ -82,7 +93,9 @@ deliver_up(void *context)
 
 	deliver->refusal_count = 0;
 	deliver->starved = false;
+	deliver->telling = -1;
 	deliver_next(deliver);
+	loop_set(deliver->loop, &deliver->tell, base_now_us());
 }
 
 static void
@@ -102,8 +115,8 @@ deliver_flush_timer(void *context)
 
 /* Makes a delivery of its own connection; freed by deliver_free(). */
 SmDeliver *
-deliver_create(SmLoop *loop, SmWriter *writer, const char *conninfo, int64_t most_bytes,
-			   void (*changed)(void *context), void *context)
+deliver_create(SmLoop *loop, SmWriter *writer, const char *conninfo, const char *name,
+			   int64_t most_bytes, void (*changed)(void *context), void *context)
 {
 	SmDeliver *deliver = base_alloc(sizeof(SmDeliver));
 	SmDbEvents events = {deliver, deliver_up, NULL, NULL};
@@ -118,6 +131,10 @@ deliver_create(SmLoop *loop, SmWriter *writer, const char *conninfo, int64_t mos
 	deliver->flush.context = deliver;
 	deliver->retry.fire = deliver_retry;
 	deliver->retry.context = deliver;
+	deliver->name = base_copy(name);
+	deliver->telling = -1;
+	deliver->tell.fire = deliver_tell;
+	deliver->tell.context = deliver;
 	return deliver;
 }
 
@@ -146,6 +163,8 @@ deliver_free(SmDeliver *deliver)
 {
 	loop_cancel(deliver->loop, &deliver->flush);
 	loop_cancel(deliver->loop, &deliver->retry);
+	loop_cancel(deliver->loop, &deliver->tell);
+	free(deliver->name);
 	db_free(deliver->db);
 	deliver_free_batch(deliver);
 	spool_free_rows(deliver->pending, deliver->pending_count);
@@ -416,6 +435,114 @@ deliver_flush(SmDeliver *deliver)
 	writer_submit(deliver->writer, job);
 }
 
+/* Whether the database is to hear of the spool before the next turn. */
+static bool
+deliver_has_news(const SmDeliver *deliver, const SmSpoolState *state)
+{
+	int64_t tight = deliver->most_bytes / 5 * 4;
+
+	return state->failing != deliver->told.failing || state->full != deliver->told.full ||
+		   (state->bytes >= tight) != (deliver->told.bytes >= tight);
+}
+
+/* The database knows: its events leave the spool. */
+static void
+deliver_told(void *context, const SmDbReply *reply)
+{
+	SmDeliver *deliver = context;
+	int64_t known = deliver->telling;
+	SmSpoolJob *job;
+
+	deliver->telling = -1;
+	if (!reply->ok && !reply->lost)
+		log_error("the database refuses a report of the spool: %s (%s)", reply->message,
+				  reply->sqlstate);
+	if (!reply->ok || known <= 0)
+		return;
+	job = base_alloc(sizeof(SmSpoolJob));
+	job->known_event = known;
+	writer_submit(deliver->writer, job);
+	loop_set(deliver->loop, &deliver->tell, base_now_us() + DELIVER_TELL_SOON_US);
+}
+
+/* Tells the database how the spool fares. */
+static void
+deliver_send_state(SmDeliver *deliver, const char *events)
+{
+	SmSpoolState state = writer_state(deliver->writer);
+	SmText text = {0};
+	const char *values[2];
+
+	text_printf(&text,
+				"{\"waiting\":%lld,\"rejected\":%lld,\"bytes\":%lld,\"most_bytes\":%lld,"
+				"\"failing\":%s,\"events\":%s}",
+				(long long) state.count, (long long) state.rejected, (long long) state.bytes,
+				(long long) deliver->most_bytes, state.failing || state.full ? "true" : "false",
+				events);
+	values[0] = deliver->name;
+	values[1] = text.data;
+	if (db_send(deliver->db, deliver_tell_sql, 2, values, deliver_told, deliver))
+		deliver->told = state;
+	else
+		deliver->telling = -1;
+	text_free(&text);
+}
+
+/* The events are listed. */
+static void
+deliver_listed(void *context, SmSpoolJob *job)
+{
+	SmDeliver *deliver = context;
+
+	deliver->listing = false;
+	if (deliver->telling >= 0)
+		return;
+	deliver->telling = job->last_event;
+	deliver_send_state(deliver, job->events);
+}
+
+/* The regular look whether there is something to tell. A spool that fails has no events to list. */
+static void
+deliver_tell(void *context)
+{
+	SmDeliver *deliver = context;
+	SmSpoolState state = writer_state(deliver->writer);
+	SmSpoolJob *job;
+
+	loop_set(deliver->loop, &deliver->tell,
+			 base_now_us() +
+				 (deliver_has_news(deliver, &state) ? DELIVER_TELL_SOON_US : DELIVER_TELL_US));
+	if (deliver->telling >= 0 || !db_is_up(deliver->db))
+		return;
+	if (state.failing)
+	{
+		deliver->telling = 0;
+		deliver_send_state(deliver, "[]");
+		return;
+	}
+	if (deliver->listing)
+		return;
+	deliver->listing = true;
+	job = base_alloc(sizeof(SmSpoolJob));
+	job->wants_events = true;
+	job->finished = deliver_listed;
+	job->context = deliver;
+	writer_submit(deliver->writer, job);
+}
+
+/* Keeps something that people are to hear of. */
+void
+deliver_note(SmDeliver *deliver, const SmSpoolEvent *event)
+{
+	SmSpoolJob *job = base_alloc(sizeof(SmSpoolJob));
+
+	job->event = base_alloc(sizeof(SmSpoolEvent));
+	*job->event = *event;
+	writer_submit(deliver->writer, job);
+	if (db_is_up(deliver->db))
+		loop_set(deliver->loop, &deliver->tell, base_now_us() + DELIVER_TELL_SOON_US);
+}
+
 /* Says loudly, but not each time, that nothing more can be kept. */
 static void
 deliver_tell_full(SmDeliver *deliver, const SmSpoolState *state)
@@ -436,7 +563,7 @@ deliver_has_room(SmDeliver *deliver)
 {
 	SmSpoolState state = writer_state(deliver->writer);
 
-	if (state.bytes < deliver->most_bytes && deliver->pending_count < DELIVER_PENDING_MOST &&
+	if (!state.full && deliver->pending_count < DELIVER_PENDING_MOST &&
 		(!state.failing || deliver->spooling < DELIVER_SPOOLING_MOST))
 		return true;
 	deliver->lost++;
@@ -463,7 +590,11 @@ deliver_add(SmDeliver *deliver, const SmReading *reading, bool urgent)
 	}
 	reading_add_row(&row, reading);
 	entry = &deliver->pending[deliver->pending_count++];
-	*entry = (SmSpoolRow){0, reading->site_id, reading->meter_id, reading->ts_ms, row.data};
+	*entry = (SmSpoolRow){.site_id = reading->site_id,
+						  .meter_id = reading->meter_id,
+						  .ts_ms = reading->ts_ms,
+						  .kept = reading->kept,
+						  .row = row.data};
 	if (urgent)
 		deliver_flush(deliver);
 	else if (deliver->flush.place == 0)
@@ -495,7 +626,7 @@ deliver_is_done(const SmDeliver *deliver)
 
 /*
  * How much slower meters are to be read: 1 as planned, 4 when the spool is four fifths full, 0 not
- * at all: it is full, or does not work.
+ * at all: it is full of what cannot be given up, or does not work.
  */
 int
 deliver_slowness(SmDeliver *deliver)
@@ -504,7 +635,7 @@ deliver_slowness(SmDeliver *deliver)
 
 	if (state.failing)
 		return 0;
-	if (state.bytes >= deliver->most_bytes)
+	if (state.full)
 	{
 		deliver_tell_full(deliver, &state);
 		return 0;

@@ -11,12 +11,13 @@
 struct SmDeliver;
 typedef struct SmDeliver SmDeliver;
 
-extern SmDeliver *deliver_create(SmLoop *loop, SmWriter *writer, const char *conninfo,
+extern SmDeliver *deliver_create(SmLoop *loop, SmWriter *writer, const char *conninfo, const char *name,
 								 int64_t most_bytes, void (*changed)(void *context), void *context);
 extern void deliver_start(SmDeliver *deliver);
 extern void deliver_free(SmDeliver *deliver);
 extern void deliver_add(SmDeliver *deliver, const SmReading *reading, bool urgent);
 extern void deliver_flush(SmDeliver *deliver);
+extern void deliver_note(SmDeliver *deliver, const SmSpoolEvent *event);
 extern bool deliver_is_done(const SmDeliver *deliver);
 extern bool deliver_is_drained(const SmDeliver *deliver);
 extern bool deliver_is_spooled(const SmDeliver *deliver);

@@ -250,6 +250,8 @@ main_watch_signals(SmPoller *poller)
 	int fd;
 
 	signal(SIGPIPE, SIG_IGN);
+	/* A limit on the size of files is an error of writing, like a full disk. */
+	signal(SIGXFSZ, SIG_IGN);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
@@ -300,8 +302,8 @@ main_open_spool(SmPoller *poller, int64_t *last_ms)
 	log_info("spool \"%s\": %lld readings waiting, %lld rejected", poller->options.spool,
 			 (long long) spool_count(spool), (long long) spool_rejected(spool));
 	*last_ms = spool_last_ms(spool);
-	poller->writer = writer_create(poller->loop, spool);
-	poller->deliver = deliver_create(poller->loop, poller->writer, poller->options.dsn,
+	poller->writer = writer_create(poller->loop, spool, poller->options.spool_most_bytes);
+	poller->deliver = deliver_create(poller->loop, poller->writer, poller->options.dsn, poller->options.name,
 									 poller->options.spool_most_bytes, main_changed, poller);
 	return true;
 }

@@ -29,5 +29,5 @@ reading_add_row(SmText *text, const SmReading *reading)
 		else
 			text_printf(text, "%.9g", values->number[metric]);
 	}
-	text_add(text, ",poll)");
+	text_add(text, reading->backfilled ? ",backfill)" : ",poll)");
 }

@@ -14,6 +14,8 @@ typedef struct SmReading
 	int site_id;
 	int64_t meter_id;
 	int64_t ts_ms;
+	bool kept;       /* the meter keeps registers of this time itself */
+	bool backfilled; /* fetched from what it keeps */
 	SmValues values;
 } SmReading;
 

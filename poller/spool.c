@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,28 +20,9 @@
 
 #include "base.h"
 #include "log.h"
-#include "spool.h"
+#include "spool_inside.h"
 
 #define SPOOL_VERSION 1
-
-struct SmSpool
-{
-	char *directory;
-	char *path;
-	int lock_fd;
-	sqlite3 *db;
-	sqlite3_stmt *add;
-	sqlite3_stmt *remove;
-	sqlite3_stmt *reject;
-	sqlite3_stmt *mark;
-	bool damaged;
-	int64_t count;
-	int64_t rejected;
-	int64_t last_ms;
-	int64_t marked_ms; /* last_ms as it is in the file */
-	int64_t changed_count;
-	int64_t changed_rejected;
-};
 
 static const char spool_schema[] =
 	"CREATE TABLE IF NOT EXISTS reading (id INTEGER PRIMARY KEY AUTOINCREMENT,"
@@ -52,12 +32,15 @@ static const char spool_schema[] =
 	" meter_id INTEGER NOT NULL, ts_ms INTEGER NOT NULL, row TEXT NOT NULL,"
 	" sqlstate TEXT NOT NULL, message TEXT NOT NULL,"
 	" rejected_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP);"
+	"CREATE TABLE IF NOT EXISTS event (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL,"
+	" site_id INTEGER, count INTEGER NOT NULL, from_ms INTEGER, to_ms INTEGER,"
+	" at_ms INTEGER NOT NULL, detail TEXT);"
 	"CREATE TABLE IF NOT EXISTS mark (one INTEGER PRIMARY KEY CHECK (one = 1),"
 	" last_ms INTEGER NOT NULL);"
 	"INSERT OR IGNORE INTO mark VALUES (1, 0);";
 
 /* Notes whether a result means that the file itself is broken; true when all is well. */
-static bool
+bool
 spool_good(SmSpool *spool, int code)
 {
 	code &= 0xff;
@@ -66,7 +49,7 @@ spool_good(SmSpool *spool, int code)
 	return code == SQLITE_OK || code == SQLITE_DONE || code == SQLITE_ROW;
 }
 
-static bool
+bool
 spool_run(SmSpool *spool, const char *sql)
 {
 	return spool_good(spool, sqlite3_exec(spool->db, sql, NULL, NULL, NULL));
@@ -83,7 +66,7 @@ spool_step(SmSpool *spool, sqlite3_stmt *statement)
 }
 
 /* The single number that a query returns. */
-static bool
+bool
 spool_number(SmSpool *spool, const char *sql, int64_t *number)
 {
 	sqlite3_stmt *statement = NULL;
@@ -131,7 +114,8 @@ static bool
 spool_prepare_all(SmSpool *spool)
 {
 	return spool_prepare(spool,
-						 "INSERT INTO reading (site_id, meter_id, ts_ms, row) VALUES (?, ?, ?, ?)",
+						 "INSERT INTO reading (id, site_id, meter_id, ts_ms, row)"
+						 " VALUES (?, ?, ?, ?, ?)",
 						 &spool->add) &&
 		   spool_prepare(spool, "DELETE FROM reading WHERE id = ?", &spool->remove) &&
 		   spool_prepare(spool,
@@ -143,10 +127,7 @@ spool_prepare_all(SmSpool *spool)
 		   spool_prepare(spool, "UPDATE mark SET last_ms = ?", &spool->mark);
 }
 
-/*
- * Makes the tables where they are missing. Numbers of a new file begin at the time: a delivery
- * under way when a damaged file was put aside must not remove rows of the new one.
- */
+/* Makes the tables where they are missing. An event must never have the number of an older one. */
 static bool
 spool_furnish(SmSpool *spool)
 {
@@ -154,12 +135,37 @@ spool_furnish(SmSpool *spool)
 	bool good;
 
 	text_printf(&sql,
-				"%s INSERT INTO sqlite_sequence SELECT 'reading', %" PRId64
-				" WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'reading');"
+				"%s INSERT INTO sqlite_sequence SELECT 'event', %" PRId64
+				" WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'event');"
 				" PRAGMA user_version = %d",
 				spool_schema, base_wall_ms() * 1000, SPOOL_VERSION);
 	good = spool_run(spool, sql.data);
 	text_free(&sql);
+	return good;
+}
+
+/*
+ * The number of the next row. They begin at the time: a delivery under way when a damaged file was
+ * put aside must not remove rows of the new one.
+ */
+static bool
+spool_find_next_id(SmSpool *spool)
+{
+	SmText sql = {0};
+	int64_t last = 0;
+	bool good;
+
+	text_printf(&sql,
+				"SELECT max(coalesce((SELECT max(id) FROM reading WHERE id < %" PRId64 "), 0),"
+				" coalesce((SELECT max(id) - %" PRId64 " FROM reading WHERE id >= %" PRId64 "), 0),"
+				" coalesce((SELECT max(id %% %" PRId64 ") FROM rejected), 0))",
+				SPOOL_KEPT, SPOOL_KEPT, SPOOL_KEPT, SPOOL_KEPT);
+	good = spool_number(spool, sql.data, &last);
+	text_free(&sql);
+	if (spool->next_id < base_wall_ms() * 1000)
+		spool->next_id = base_wall_ms() * 1000;
+	if (spool->next_id <= last)
+		spool->next_id = last + 1;
 	return good;
 }
 
@@ -197,7 +203,9 @@ spool_open_file(SmSpool *spool)
 		log_error("spool \"%s\" is of a newer version than this program", spool->path);
 		return false;
 	}
-	return spool_furnish(spool) && spool_prepare_all(spool) && spool_take_stock(spool);
+	memset(spool->thinned_to, 0, sizeof(spool->thinned_to));
+	return spool_furnish(spool) && spool_prepare_all(spool) && spool_take_stock(spool) &&
+		   spool_find_next_id(spool);
 }
 
 static void
@@ -212,26 +220,28 @@ spool_close_file(SmSpool *spool)
 	spool->db = NULL;
 }
 
-/* Gives the damaged file and its companions another name. */
-static bool
+/*
+ * Gives the damaged file and its companions another name. Returns that of the file, the caller's to
+ * free; NULL when it could not be moved.
+ */
+static char *
 spool_put_aside(SmSpool *spool)
 {
-	static const char *const tails[] = {"", "-wal", "-shm"};
+	static const char *const tails[] = {"-wal", "-shm", ""};
 	int64_t now_ms = base_wall_ms();
+	SmText name = {0};
 	bool good = true;
 	size_t i;
 
+	text_printf(&name, "%s/damaged-%" PRId64 ".db", spool->directory, now_ms);
 	for (i = 0; i < sizeof(tails) / sizeof(tails[0]); i++)
 	{
 		SmText from = {0};
 		SmText to = {0};
 
 		text_printf(&from, "%s%s", spool->path, tails[i]);
-		text_printf(&to, "%s/damaged-%" PRId64 ".db%s", spool->directory, now_ms, tails[i]);
-		if (rename(from.data, to.data) == 0)
-			log_error("the spool is damaged; its file is kept as \"%s\" and a new one is begun",
-					  to.data);
-		else if (errno != ENOENT)
+		text_printf(&to, "%s%s", name.data, tails[i]);
+		if (rename(from.data, to.data) != 0 && errno != ENOENT)
 		{
 			log_error("could not rename \"%s\": %s", from.data, strerror(errno));
 			good = false;
@@ -239,6 +249,27 @@ spool_put_aside(SmSpool *spool)
 		text_free(&from);
 		text_free(&to);
 	}
+	if (good)
+	{
+		log_error("the spool is damaged; its file is kept as \"%s\" and a new one is begun",
+				  name.data);
+		return name.data;
+	}
+	text_free(&name);
+	return NULL;
+}
+
+/* Puts the damaged file aside, begins a new one and saves into it what can be read of the old. */
+static bool
+spool_begin_anew(SmSpool *spool)
+{
+	char *aside = spool_put_aside(spool);
+	bool good = aside != NULL;
+
+	spool->damaged = false;
+	good =
+		good && spool_open_file(spool) && spool_salvage(spool, aside) && spool_find_next_id(spool);
+	free(aside);
 	return good;
 }
 
@@ -246,21 +277,15 @@ spool_put_aside(SmSpool *spool)
 bool
 spool_reopen(SmSpool *spool)
 {
-	bool good;
-
 	spool_close_file(spool);
-	if (spool->damaged && !spool_put_aside(spool))
+	if (spool->damaged)
+		return spool_begin_anew(spool);
+	if (spool_open_file(spool))
+		return true;
+	if (!spool->damaged)
 		return false;
-	spool->damaged = false;
-	good = spool_open_file(spool);
-	if (!good && spool->damaged)
-	{
-		spool_close_file(spool);
-		good = spool_put_aside(spool);
-		spool->damaged = false;
-		good = good && spool_open_file(spool);
-	}
-	return good;
+	spool_close_file(spool);
+	return spool_begin_anew(spool);
 }
 
 /* Makes the directory where it is missing and takes its lock. */
@@ -363,12 +388,14 @@ spool_rollback(SmSpool *spool)
 bool
 spool_add(SmSpool *spool, const SmSpoolRow *row)
 {
-	sqlite3_bind_int(spool->add, 1, row->site_id);
-	sqlite3_bind_int64(spool->add, 2, row->meter_id);
-	sqlite3_bind_int64(spool->add, 3, row->ts_ms);
-	sqlite3_bind_text(spool->add, 4, row->row, -1, SQLITE_STATIC);
+	sqlite3_bind_int64(spool->add, 1, spool->next_id + (row->kept ? SPOOL_KEPT : 0));
+	sqlite3_bind_int(spool->add, 2, row->site_id);
+	sqlite3_bind_int64(spool->add, 3, row->meter_id);
+	sqlite3_bind_int64(spool->add, 4, row->ts_ms);
+	sqlite3_bind_text(spool->add, 5, row->row, -1, SQLITE_STATIC);
 	if (!spool_step(spool, spool->add))
 		return false;
+	spool->next_id++;
 	spool->changed_count++;
 	if (row->ts_ms > spool->last_ms)
 		spool->last_ms = row->ts_ms;
@@ -402,43 +429,66 @@ spool_reject(SmSpool *spool, const SmSpoolReject *reject)
 bool
 spool_retry_rejected(SmSpool *spool, int64_t *count)
 {
+	SmText sql = {0};
+	bool good;
+
 	*count = spool->rejected;
-	if (!spool_run(spool, "BEGIN IMMEDIATE; INSERT INTO reading (site_id, meter_id, ts_ms, row)"
-						  " SELECT site_id, meter_id, ts_ms, row FROM rejected ORDER BY id;"
-						  " DELETE FROM rejected; COMMIT"))
+	text_printf(&sql,
+				"BEGIN IMMEDIATE; INSERT INTO reading (id, site_id, meter_id, ts_ms, row)"
+				" SELECT %" PRId64
+				" + row_number() OVER (ORDER BY id), site_id, meter_id, ts_ms, row"
+				" FROM rejected; DELETE FROM rejected; COMMIT",
+				spool->next_id);
+	good = spool_run(spool, sql.data);
+	text_free(&sql);
+	if (!good)
 	{
 		spool_rollback(spool);
 		return false;
 	}
+	spool->next_id += spool->rejected + 1;
 	spool->count += spool->rejected;
 	spool->rejected = 0;
 	return true;
 }
 
-/*
- * Fetches the oldest rows of the site whose turn it is, in order; sites to skip are those the
- * database does not take from now. Returns their number, -1 on failure; free with
- * spool_free_rows().
- */
-int
-spool_fetch(SmSpool *spool, const int *skip_sites, int skip_count, SmSpoolRow *rows, int limit)
+/* The oldest row of one kind that may be delivered; 0 when there is none. */
+static bool
+spool_find_oldest(SmSpool *spool, const char *skip, int64_t from_id, int64_t *id, int *site_id)
 {
-	SmText skip = {0};
-	SmText sql = {0};
 	sqlite3_stmt *statement = NULL;
+	SmText sql = {0};
+	int code;
+
+	*id = 0;
+	text_printf(&sql,
+				"SELECT id, site_id FROM reading WHERE id >= %" PRId64 " AND id < %" PRId64
+				" AND site_id NOT IN %s ORDER BY id LIMIT 1",
+				from_id, from_id + SPOOL_KEPT - 1, skip);
+	code = sqlite3_prepare_v2(spool->db, sql.data, -1, &statement, NULL);
+	if (code == SQLITE_OK && (code = sqlite3_step(statement)) == SQLITE_ROW)
+	{
+		*id = sqlite3_column_int64(statement, 0);
+		*site_id = sqlite3_column_int(statement, 1);
+	}
+	sqlite3_finalize(statement);
+	text_free(&sql);
+	return spool_good(spool, code);
+}
+
+/* Fetches rows of a site from the one with this number on, of its kind; -1 on failure. */
+static int
+spool_fetch_from(SmSpool *spool, int site_id, int64_t id, SmSpoolRow *rows, int limit)
+{
+	sqlite3_stmt *statement = NULL;
+	SmText sql = {0};
 	int count = 0;
 	int code;
-	int i;
 
-	text_add(&skip, "(");
-	for (i = 0; i < skip_count; i++)
-		text_printf(&skip, i > 0 ? ", %d" : "%d", skip_sites[i]);
-	text_add(&skip, ")");
 	text_printf(&sql,
-				"SELECT id, site_id, meter_id, ts_ms, row FROM reading WHERE site_id ="
-				" (SELECT site_id FROM reading WHERE site_id NOT IN %s ORDER BY id LIMIT 1)"
-				" ORDER BY id LIMIT %d",
-				skip.data, limit);
+				"SELECT id, site_id, meter_id, ts_ms, row FROM reading WHERE id >= %" PRId64
+				" AND id < %" PRId64 " AND site_id = %d ORDER BY id LIMIT %d",
+				id, id < SPOOL_KEPT ? SPOOL_KEPT : INT64_MAX, site_id, limit);
 	code = sqlite3_prepare_v2(spool->db, sql.data, -1, &statement, NULL);
 	if (code == SQLITE_OK)
 	{
@@ -448,6 +498,7 @@ spool_fetch(SmSpool *spool, const int *skip_sites, int skip_count, SmSpoolRow *r
 			rows[count].site_id = sqlite3_column_int(statement, 1);
 			rows[count].meter_id = sqlite3_column_int64(statement, 2);
 			rows[count].ts_ms = sqlite3_column_int64(statement, 3);
+			rows[count].kept = rows[count].id >= SPOOL_KEPT;
 			rows[count++].row = base_copy((const char *) sqlite3_column_text(statement, 4));
 		}
 	}
@@ -457,9 +508,40 @@ spool_fetch(SmSpool *spool, const int *skip_sites, int skip_count, SmSpoolRow *r
 		count = -1;
 	}
 	sqlite3_finalize(statement);
-	text_free(&skip);
 	text_free(&sql);
 	return count;
+}
+
+/*
+ * Fetches the oldest rows of the site whose turn it is, in order for each meter; sites to skip are
+ * those the database does not take from now. Returns their number, -1 on failure; free with
+ * spool_free_rows().
+ */
+int
+spool_fetch(SmSpool *spool, const int *skip_sites, int skip_count, SmSpoolRow *rows, int limit)
+{
+	SmText skip = {0};
+	int64_t plain = 0;
+	int64_t kept = 0;
+	int plain_site = 0;
+	int kept_site = 0;
+	bool good;
+	int i;
+
+	text_add(&skip, "(");
+	for (i = 0; i < skip_count; i++)
+		text_printf(&skip, i > 0 ? ", %d" : "%d", skip_sites[i]);
+	text_add(&skip, ")");
+	good = spool_find_oldest(spool, skip.data, 0, &plain, &plain_site) &&
+		   spool_find_oldest(spool, skip.data, SPOOL_KEPT, &kept, &kept_site);
+	text_free(&skip);
+	if (!good)
+		return -1;
+	if (plain == 0 && kept == 0)
+		return 0;
+	if (kept == 0 || (plain != 0 && plain < kept - SPOOL_KEPT))
+		return spool_fetch_from(spool, plain_site, plain, rows, limit);
+	return spool_fetch_from(spool, kept_site, kept, rows, limit);
 }
 
 /* Frees what rows point at, not the array. */

@@ -16,6 +16,7 @@ typedef struct SmSpoolRow
 	int site_id;
 	int64_t meter_id;
 	int64_t ts_ms;
+	bool kept; /* the meter keeps registers of this time, too */
 	char *row;
 } SmSpoolRow;
 
@@ -26,6 +27,14 @@ typedef struct SmSpoolReject
 	char sqlstate[6];
 	char message[SPOOL_TEXT];
 } SmSpoolReject;
+
+/* What went wrong with the spool, until the database knows it. */
+typedef struct SmSpoolEvent
+{
+	const char *kind; /* dropped, damaged, clock */
+	int64_t count;
+	char detail[SPOOL_TEXT];
+} SmSpoolEvent;
 
 struct SmSpool;
 typedef struct SmSpool SmSpool;
@@ -48,5 +57,13 @@ extern int64_t spool_count(const SmSpool *spool);
 extern int64_t spool_rejected(const SmSpool *spool);
 extern int64_t spool_bytes(SmSpool *spool);
 extern int64_t spool_last_ms(const SmSpool *spool);
+
+/* spool_trim.c */
+extern bool spool_trim(SmSpool *spool, int64_t most_bytes, int64_t *dropped);
+
+/* spool_event.c */
+extern bool spool_add_event(SmSpool *spool, const SmSpoolEvent *event);
+extern char *spool_list_events(SmSpool *spool, int64_t *last_id);
+extern bool spool_forget_events(SmSpool *spool, int64_t last_id);
 
 #endif

@@ -37,6 +37,8 @@ struct SmWriter
 	SmSpoolJob **done_end;
 	bool stopping;
 	SmSpoolState state;
+	int64_t most_bytes;
+	bool full;
 };
 
 static void
@@ -47,6 +49,8 @@ writer_free_job(SmSpoolJob *job)
 	free(job->rows);
 	free(job->removed);
 	free(job->rejects);
+	free(job->event);
+	free(job->events);
 	free(job->fetched);
 	free(job);
 }
@@ -64,7 +68,22 @@ writer_change(SmSpool *spool, const SmSpoolJob *job)
 		good = spool_remove(spool, job->removed[i]);
 	for (i = 0; good && i < job->reject_count; i++)
 		good = spool_reject(spool, &job->rejects[i]);
+	if (good && job->event != NULL)
+		good = spool_add_event(spool, job->event);
+	if (good && job->known_event > 0)
+		good = spool_forget_events(spool, job->known_event);
 	return good;
+}
+
+/* Lists the events for a job that wants them. */
+static bool
+writer_list_events(SmSpool *spool, SmSpoolJob *job)
+{
+	if (!job->wants_events)
+		return true;
+	free(job->events);
+	job->events = spool_list_events(spool, &job->last_event);
+	return job->events != NULL;
 }
 
 static bool
@@ -94,7 +113,7 @@ writer_transact(SmSpool *spool, SmSpoolJob *jobs)
 	for (job = jobs; good && job != NULL; job = job->next)
 		good = writer_change(spool, job);
 	for (job = jobs; good && job != NULL; job = job->next)
-		good = writer_fetch(spool, job);
+		good = writer_fetch(spool, job) && writer_list_events(spool, job);
 	return good && spool_commit(spool);
 }
 
@@ -115,7 +134,10 @@ writer_pause(SmWriter *writer)
 static void
 writer_note_state(SmWriter *writer, bool failing)
 {
-	SmSpoolState state = {failing, spool_count(writer->spool), spool_rejected(writer->spool), 0};
+	SmSpoolState state = {.failing = failing,
+						  .full = writer->full,
+						  .count = spool_count(writer->spool),
+						  .rejected = spool_rejected(writer->spool)};
 
 	state.bytes = failing ? 0 : spool_bytes(writer->spool);
 	pthread_mutex_lock(&writer->mutex);
@@ -134,6 +156,24 @@ writer_is_stopping(SmWriter *writer)
 	stopping = writer->stopping;
 	pthread_mutex_unlock(&writer->mutex);
 	return stopping;
+}
+
+/* Makes room when there is too little left, and says what that cost. */
+static void
+writer_make_room(SmWriter *writer)
+{
+	int64_t dropped;
+
+	if (spool_bytes(writer->spool) < writer->most_bytes)
+	{
+		writer->full = false;
+		return;
+	}
+	writer->full = !spool_trim(writer->spool, writer->most_bytes, &dropped);
+	if (dropped > 0)
+		log_error("THE SPOOL IS FULL: %lld readings were given up, those first that meters keep"
+				  " themselves; of every hour some are left",
+				  (long long) dropped);
 }
 
 /* Does jobs until they are durable; gives up only when the program stops meanwhile. */
@@ -158,6 +198,7 @@ writer_persist(SmWriter *writer, SmSpoolJob *jobs)
 	}
 	if (told)
 		log_info("writing to the spool works again");
+	writer_make_room(writer);
 	writer_note_state(writer, false);
 	return true;
 }
@@ -245,9 +286,12 @@ writer_finish(void *context, uint32_t events)
 	}
 }
 
-/* Starts the thread; from now on the spool is its own. Freed by writer_stop(). */
+/*
+ * Starts the thread; from now on the spool is its own, and kept below most_bytes. Freed by
+ * writer_stop().
+ */
 SmWriter *
-writer_create(SmLoop *loop, SmSpool *spool)
+writer_create(SmLoop *loop, SmSpool *spool, int64_t most_bytes)
 {
 	SmWriter *writer = base_alloc(sizeof(SmWriter));
 	sigset_t all;
@@ -256,6 +300,7 @@ writer_create(SmLoop *loop, SmSpool *spool)
 
 	writer->loop = loop;
 	writer->spool = spool;
+	writer->most_bytes = most_bytes;
 	writer->queued_end = &writer->queued;
 	writer->done_end = &writer->done;
 	pthread_mutex_init(&writer->mutex, NULL);

@@ -10,8 +10,8 @@
 #define WRITER_SKIP_MAX 16
 
 /*
- * Work for the spool: add rows, remove delivered ones, put rejected ones aside, fetch the next;
- * any part may be empty. finished() is called on the loop's thread once all of it is durable; the
+ * Work for the spool: add rows, remove delivered ones, put rejected ones aside, note an event, forget
+ * those that are known, list the others, fetch the next batch; any part may be empty. finished() is called on the loop's thread once all of it is durable; the
  * job with its arrays is freed after it.
  */
 typedef struct SmSpoolJob
@@ -23,6 +23,11 @@ typedef struct SmSpoolJob
 	int removed_count;
 	SmSpoolReject *rejects;
 	int reject_count;
+	SmSpoolEvent *event;
+	int64_t known_event; /* events up to this number are known to the database */
+	bool wants_events;
+	char *events; /* JSON array */
+	int64_t last_event;
 	int fetch_limit;
 	int skip_sites[WRITER_SKIP_MAX];
 	int skip_count;
@@ -36,6 +41,7 @@ typedef struct SmSpoolJob
 typedef struct SmSpoolState
 {
 	bool failing;
+	bool full; /* and nothing more can be given up */
 	int64_t count;
 	int64_t rejected;
 	int64_t bytes;
@@ -44,7 +50,7 @@ typedef struct SmSpoolState
 struct SmWriter;
 typedef struct SmWriter SmWriter;
 
-extern SmWriter *writer_create(SmLoop *loop, SmSpool *spool);
+extern SmWriter *writer_create(SmLoop *loop, SmSpool *spool, int64_t most_bytes);
 extern void writer_submit(SmWriter *writer, SmSpoolJob *job);
 extern SmSpoolState writer_state(SmWriter *writer);
 extern void writer_stop(SmWriter *writer);

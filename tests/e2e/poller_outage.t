@@ -1,5 +1,6 @@
 #!/bin/bash
-# No reading is lost: database away, kill -9 of the poller and of the server, bad rows, a damaged spool.
+# No reading is lost: database away, kill -9 of the poller and of the server, bad rows, a damaged spool,
+# a full one, a full disk.
 # shellcheck source=tests/e2e/poller.sh
 . "$(dirname "$0")/poller.sh"
 
@@ -117,33 +118,90 @@ poller_stop
 is "$(spool "SELECT group_concat(ts_ms || ':' || sqlstate) FROM rejected ORDER BY id")" '1:22007,2:22P02' 'they are kept with the reason'
 is "$(sql "SELECT count(*) FROM submeter.reading WHERE ts = '2026-11-01 00:00Z'")" 1 'the good one between them came'
 
-# a damaged spool is put aside
-dd if=/dev/urandom of="$SPOOL/spool.db" bs=512 count=8 seek=1 conv=notrunc 2>/dev/null
-rm -f "$SPOOL/spool.db-wal" "$SPOOL/spool.db-shm"
+# a damaged spool is put aside, what can be read of it comes, and people hear of it
+alarm()
+{
+	sql "SELECT submeter.evaluate_alarms(1)" >/dev/null && [ "$(sql "SELECT count(*) FROM submeter.open_alarm WHERE rule = '$1'")" = 1 ]
+}
+setup 'readings wait in the spool' spool "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+	INSERT INTO reading (id, site_id, meter_id, ts_ms, row) SELECT 1000000 + i, 1, 4, i,
+		printf('(4,2026-10-02T%02d:%02d:%02d.000Z,50000,,,,,,,,,,,,,,,,,,poll)', i / 3600, i / 60 % 60, i % 60) FROM n"
+spool 'PRAGMA wal_checkpoint(TRUNCATE)' >/dev/null
+dd if=/dev/urandom of="$SPOOL/spool.db" bs=4096 count=1 seek=40 conv=notrunc 2>/dev/null
 before=$(readings)
 poller_start
 wait_for 30 'it begins a new one' grown "$before"
 ok 'and keeps the damaged file' eval 'compgen -G "$SPOOL/damaged-*.db" >/dev/null'
+saved()
+{
+	[ "$(sql "SELECT count(*) FROM submeter.reading WHERE meter_id = 4 AND ts < '2026-10-03'")" -gt 2800 ]
+}
+wait_for 30 'nearly all that was in it comes' saved
+wait_for 30 'the database hears of the damage' alarm spool_damaged
+like "$(sql "SELECT detail FROM submeter.open_alarm WHERE rule = 'spool_damaged'")" '2[89][0-9][0-9] readings of it were saved' 'with how much was saved'
 poller_stop
 is "$(stat -c %a "$SPOOL") $(stat -c %a "$SPOOL/spool.db")" '700 600' 'nobody else can read the spool'
 
-# full
+# a disk that takes no more: nothing is read that could not be kept, and it goes on by itself. The log goes
+# through a pipe, because it is to be heard of all the same.
+before=$(readings)
+setup 'make a pipe' mkfifo "$SM_RUN/pipe"
+cat "$SM_RUN/pipe" >>"$POLLER_LOG" &
+log=$POLLER_LOG
+POLLER_LOG=$SM_RUN/pipe
+poller_start
+POLLER_LOG=$log
+wait_for 15 'it reads' grown "$before"
+setup 'the disk is full' prlimit --pid "$POLLER_PID" --fsize=4096:unlimited
+full_disk()
+{
+	grep -q 'could not write to the spool' "$POLLER_LOG"
+}
+wait_for 20 'it is told' full_disk
+wait_for 30 'and the database hears of it' alarm spool_full
+setup 'there is room again' prlimit --pid "$POLLER_PID" --fsize=unlimited
+before=$(readings)
+wait_for 30 'it goes on' grown "$before"
+not_alarm()
+{
+	! alarm "$1"
+}
+wait_for 30 'the alarm ends' not_alarm spool_full
+poller_stop
+
+# a directory that is no directory
+ok 'a spool that cannot be is refused at the start' eval \
+	'"$POLLER" --allow-root --once --dsn "$(poller_dsn)" --spool /dev/null/spool 2>"$SM_RUN/nospool.log"; [ $? = 3 ]'
+like "$(cat "$SM_RUN/nospool.log")" 'could not create directory' 'with the reason'
+
+# full: the oldest go, of each hour some stay, and reading goes on
 before=$(readings)
 poller_start --spool-max-mb 1
 wait_for 15 'it reads' grown "$before"
 setup 'stop the server' server_stop db fast
 setup 'fill the spool' spool ".timeout 10000" "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
-	INSERT INTO reading (site_id, meter_id, ts_ms, row) SELECT 1, 3, i,
-		printf('(3,2026-10-01T%02d:%02d:%02d.%03dZ,50000,,,,,,,,,,,,,,,,,,poll)', i / 36000, i / 600 % 60, i / 10 % 60, i % 10) FROM n"
+	INSERT INTO reading (id, site_id, meter_id, ts_ms, row) SELECT 2000000 + i, 1, 3, 1790812800000 + i * 1000,
+		printf('(3,2026-10-01T%02d:%02d:%02d.000Z,50000,,,,,,,,,,,,,,,,,,poll)', i / 3600, i / 60 % 60, i % 60) FROM n"
 full()
 {
 	grep -q 'THE SPOOL IS FULL' "$POLLER_LOG"
 }
 wait_for 20 'a full spool is told' full
+kept=$(spool '.timeout 10000' 'SELECT count(*) FROM reading WHERE id > 3000000')
+more_kept()
+{
+	[ "$(spool '.timeout 10000' 'SELECT count(*) FROM reading WHERE id > 3000000')" -gt "$kept" ]
+}
+wait_for 20 'reading goes on all the same' more_kept
 setup 'start the server' server_start db
-wait_for 60 'and empties' drained
+wait_for 60 'it empties' drained
+is "$(sql "SELECT count(*), sum((n >= 2)::int) FROM (SELECT count(*) AS n FROM submeter.reading WHERE meter_id = 3 AND ts >= '2026-10-01' AND ts < '2026-10-02'
+	GROUP BY date_trunc('hour', ts)) x")" '6|6' 'of every hour the first and the last came'
+wait_for 30 'the database hears how many were given up' alarm spool_dropped
+is "$(sql "SELECT (SELECT sum(count) FROM submeter.spool_event WHERE kind = 'dropped')
+	+ (SELECT count(*) FROM submeter.reading WHERE meter_id = 3 AND ts >= '2026-10-01' AND ts < '2026-10-02')")" 20000 'to the last one'
 before=$(readings)
-wait_for 15 'then it reads again' grown "$before"
+wait_for 15 'it reads at the usual pace' grown "$before"
 ok 'it stops cleanly' poller_stop
 is "$(sql 'SELECT count(*) FROM submeter.reading_suspect WHERE rule = $$second_value$$')" 0 'no reading came with two values'
 unlike "$(cat "$POLLER_LOG")" 'runtime error|Sanitizer' 'no complaint of a sanitizer'

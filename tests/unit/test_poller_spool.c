@@ -1,8 +1,10 @@
 /*
- * test_poller_spool.c - the spool: order, sites, refusals, a second poller, damage
+ * test_poller_spool.c - the spool: order, sites, refusals, a second poller, damage, making room
  */
-/* links: poller/spool.c poller/base.c poller/log.c */
+/* links: poller/spool.c poller/spool_trim.c poller/spool_event.c poller/spool_salvage.c poller/base.c poller/log.c */
 /* libs: -lsqlite3 */
+#include <inttypes.h>
+#include <sqlite3.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,7 +21,7 @@ static char why[256];
 static bool
 add(SmSpool *spool, int site_id, int64_t ts_ms, const char *text)
 {
-	SmSpoolRow row = {0, site_id, 7, ts_ms, (char *) text};
+	SmSpoolRow row = {.site_id = site_id, .meter_id = 7, .ts_ms = ts_ms, .row = (char *) text};
 
 	return spool_begin(spool) && spool_add(spool, &row) && spool_commit(spool);
 }
@@ -122,6 +124,159 @@ test_damage(void)
 	spool_close(spool);
 }
 
+/* The number a query on the closed spool gives, for what spool.h does not tell. */
+static int64_t
+look(const char *sql)
+{
+	char path[64];
+	sqlite3 *db = NULL;
+	sqlite3_stmt *statement = NULL;
+	int64_t number = -1;
+
+	snprintf(path, sizeof(path), "%s/spool.db", directory);
+	if (sqlite3_open(path, &db) == SQLITE_OK &&
+		sqlite3_prepare_v2(db, sql, -1, &statement, NULL) == SQLITE_OK &&
+		sqlite3_step(statement) == SQLITE_ROW)
+		number = sqlite3_column_int64(statement, 0);
+	sqlite3_finalize(statement);
+	sqlite3_close(db);
+	return number;
+}
+
+/* Adds a reading a minute for so many minutes to each of four meters; 1 and 2 keep their own. */
+static void
+fill(SmSpool *spool, int minutes)
+{
+	char text[160];
+	int i;
+
+	ok(spool_begin(spool), "begin to fill");
+	for (i = 0; i < minutes * 4; i++)
+	{
+		SmSpoolRow row = {.site_id = i % 2 + 1, .meter_id = i % 4 + 1, .row = text};
+
+		row.ts_ms = INT64_C(1767225600000) + i / 4 * INT64_C(60000);
+		row.kept = row.meter_id <= 2;
+		snprintf(text, sizeof(text), "(%d,2026-01-01T00:00:00.000Z,%d,,,,,,,,,,,,,,,,,,poll)",
+				 (int) row.meter_id, i);
+		if (!spool_add(spool, &row))
+			break;
+	}
+	ok(i == minutes * 4 && spool_commit(spool), "filled");
+}
+
+#define KEPT_HOURS "SELECT count(*) FROM (SELECT DISTINCT meter_id, ts_ms / 3600000 FROM reading)"
+
+/* Begins with an empty spool. */
+static SmSpool *
+fresh(void)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "%s/spool.db", directory);
+	unlink(path);
+	return spool_open(directory, why, sizeof(why));
+}
+
+static void
+test_room(void)
+{
+	SmSpool *spool = fresh();
+	int64_t bytes;
+	int64_t dropped = -1;
+	int64_t last;
+	int64_t first_dropped;
+	char *events;
+
+	fill(spool, 6000);
+	bytes = spool_bytes(spool);
+	ok(!spool_trim(spool, bytes * 2, &dropped) == false && dropped == 0, "enough room: none goes");
+	ok(spool_trim(spool, bytes - bytes / 10, &dropped) && dropped > 0, "a little too full");
+	first_dropped = dropped;
+	ok(spool_bytes(spool) <= bytes / 10 * 9, "there is room again");
+	is(spool_count(spool), 24000 - dropped, "the count is right");
+	spool_close(spool);
+	is(look("SELECT count(*) FROM reading WHERE meter_id > 2"), 12000,
+	   "only what meters keep went");
+	is(look(KEPT_HOURS), 400, "of each hour one is left");
+	is(look("SELECT count(*) FROM reading WHERE meter_id = 1 AND ts_ms % 3600000 <> 3540000"
+			" AND ts_ms < (SELECT max(to_ms) FROM event)"),
+	   0, "the oldest went");
+	is(look("SELECT count(*) FROM event WHERE kind <> 'dropped'"), 0, "each that went");
+	is(look("SELECT sum(count) FROM event"), first_dropped, "is counted in an event");
+
+	spool = spool_open(directory, why, sizeof(why));
+	ok(spool_trim(spool, bytes / 10, &dropped) && dropped > 0, "much too full");
+	spool_close(spool);
+	ok(look("SELECT count(*) FROM reading WHERE meter_id <= 2") <= 202,
+	   "what meters keep: one an hour");
+	is(look(KEPT_HOURS), 400, "of each hour something is left");
+	ok(look("SELECT count(*) FROM reading WHERE meter_id > 2") < 12000, "others went, too");
+	is(look("SELECT count(*) FROM (SELECT meter_id, min(ts_ms) AS f, max(ts_ms) AS l FROM reading"
+			" WHERE meter_id > 2 GROUP BY meter_id, ts_ms / 3600000)"
+			" WHERE f % 3600000 <> 0 OR l % 3600000 <> 3540000"),
+	   0, "but kept the first and the last of each hour");
+
+	spool = spool_open(directory, why, sizeof(why));
+	ok(!spool_trim(spool, 20000, &dropped), "what is left cannot be made smaller for ever");
+	ok(spool_count(spool) >= 20, "it ends with a few a day");
+	events = spool_list_events(spool, &last);
+	ok(events != NULL && last > 0 && strstr(events, "\"kind\":\"dropped\",\"id\":") != NULL &&
+		   strstr(events, "\"site_id\":1,\"count\":") != NULL,
+	   "the events as JSON");
+	free(events);
+	while (last > 0)
+	{
+		if (!spool_begin(spool) || !spool_forget_events(spool, last) || !spool_commit(spool))
+			break;
+		events = spool_list_events(spool, &last);
+		ok(events != NULL && (last > 0) == (strcmp(events, "[]") != 0), "those that are told go");
+		free(events);
+	}
+	is(last, 0, "until none is left");
+	spool_close(spool);
+}
+
+/* Spoils one page in the middle of the file. */
+static void
+spoil(int page)
+{
+	char path[64];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/spool.db", directory);
+	file = fopen(path, "r+");
+	fseek(file, page * 4096L, SEEK_SET);
+	fwrite("\0\0nonsense where a page of a b-tree was", 1, 40, file);
+	fclose(file);
+}
+
+static void
+test_salvage(void)
+{
+	SmSpool *spool = fresh();
+	int64_t count;
+	int64_t last_ms;
+	int64_t last;
+	char *events;
+
+	fill(spool, 1000);
+	count = spool_count(spool);
+	last_ms = spool_last_ms(spool);
+	spool_close(spool);
+	spoil(60);
+	spool = spool_open(directory, why, sizeof(why));
+	ok(spool != NULL && spool_count(spool) > count - 200 && spool_count(spool) < count,
+	   "of a damaged spool nearly all is saved");
+	is(spool_last_ms(spool), last_ms, "and stamps go on");
+	events = spool_list_events(spool, &last);
+	ok(events != NULL && strstr(events, "\"kind\":\"damaged\"") != NULL, "people will hear of it");
+	free(events);
+	spool_close(spool);
+	is(look("SELECT count(*) FROM reading WHERE row NOT LIKE '(' || meter_id || ',2026-%,poll)'"),
+	   0, "only whole rows");
+}
+
 int
 main(void)
 {
@@ -134,6 +289,8 @@ main(void)
 	test_order();
 	test_reopen();
 	test_damage();
+	test_room();
+	test_salvage();
 	ok(spool_open("/proc/nowhere/spool", why, sizeof(why)) == NULL && why[0] != '\0',
 	   "a directory that cannot be made");
 	snprintf(command, sizeof(command), "rm -r %s", directory);
