@@ -82,13 +82,13 @@ SELECT relation, new_row, changed_by FROM submeter.audit WHERE relation = 'meter
 SELECT count(*) AS in_clear FROM submeter.secret WHERE encode(sealed, 'escape') LIKE '%725153%';
 SELECT submeter.request_command(1, 1, 'open', 'cable work') AS command_id \gset
 SET ROLE regress_key_poller;
-SELECT action, step, read_clock FROM submeter.claim_commands('p1', 10);
+SELECT action, step, clock_di FROM submeter.claim_commands('p1', 10);
 -- Its clock is not known: it is read first, and nothing is lost by having forgotten to.
 SELECT go, reason, password FROM submeter.send_command(1, :command_id, 'p1');
 RESET ROLE;
 UPDATE submeter.command SET retry_at = NULL;
 SET ROLE regress_key_poller;
-SELECT action, read_clock FROM submeter.claim_commands('p1', 10);
+SELECT action, clock_di FROM submeter.claim_commands('p1', 10);
 -- The meter is 100 s behind: the command ends 300 s later by the meter's clock.
 SELECT go, reason, level, password, operator,
 	to_timestamp(valid_until, 'YYMMDDHH24MISS')::timestamp - to_timestamp(local_time, 'YYMMDDHH24MISS')::timestamp BETWEEN interval '198 s' AND interval '202 s' AS until_by_its_clock
@@ -171,7 +171,7 @@ SELECT submeter.set_meter_key(1, 1, 2, '725153');
 SELECT submeter.parse_clock(t) FROM unnest(ARRAY['2026-03-01 12:34:56', '2026-13-01 12:34:56', '2026-02-30 00:00:00', '2026-02-28 25:00:00', 'nonsense', '', NULL]) WITH ORDINALITY u(t, o) ORDER BY o;
 UPDATE submeter.meter_state SET clock_at = NULL WHERE meter_id = 1;
 SELECT submeter.request_command(1, 1, 'close', 'try') AS command_id \gset
-SELECT read_clock FROM submeter.claim_commands('p1', 10);
+SELECT clock_di FROM submeter.claim_commands('p1', 10);
 SELECT go, split_part(reason, ' (', 1) AS reason, password FROM submeter.send_command(1, :command_id, 'p1', '2000-01-01 00:00:10');
 SELECT state FROM pg_temp.moves WHERE command_id = :command_id;
 SELECT split_part(pg_temp.refusal('SELECT submeter.request_command(1, 1, ''close'', ''again'')'), ' | ', 4);
@@ -182,7 +182,7 @@ SELECT rule, detail FROM submeter.alarm WHERE rule = 'clock_wrong' AND cleared_a
 -- A person has it set; it is read back, and all is well.
 SELECT submeter.set_meter_clock(1, 1, 'battery was empty') AS command_id \gset
 SELECT pg_temp.refusal('SELECT submeter.set_meter_clock(1, 1, ''twice'')');
-SELECT action, step, close_mode FROM submeter.claim_commands('p1', 10);
+SELECT action, step, close_mode, clock_di FROM submeter.claim_commands('p1', 10);
 SELECT go, reason, level, password, valid_until, local_time = to_char(clock_timestamp() AT TIME ZONE 'Asia/Shanghai', 'YYMMDDHH24MISS')
 	OR local_time = to_char((clock_timestamp() - interval '1 s') AT TIME ZONE 'Asia/Shanghai', 'YYMMDDHH24MISS') AS now FROM submeter.send_command(1, :command_id, 'p1');
 SELECT submeter.report_command(1, :command_id, 'p1', 'confirmed', NULL, NULL, jsonb_build_object('kind', 'clock', 'write', '{"echo":true}'::jsonb,

@@ -60,19 +60,19 @@ AS $$
 $$;
 COMMENT ON FUNCTION submeter.is_clock_fresh(int, bigint, timestamptz) IS 'True when the clock of a meter was read within a day, so that a command may be timed by it.';
 
-CREATE FUNCTION submeter.needs_clock(site_id int, meter_id bigint, action text) RETURNS boolean
+CREATE FUNCTION submeter.command_clock(site_id int, meter_id bigint, action text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT EXISTS (
-		SELECT FROM submeter.meter m
-		JOIN submeter.meter_model o ON o.model = m.model AND o.clock_di IS NOT NULL
-		WHERE m.site_id = needs_clock.site_id AND m.meter_id = needs_clock.meter_id AND (needs_clock.action = 'set_clock'
-			OR EXISTS (
-				SELECT FROM submeter.meter_switch w
-				WHERE w.model = m.model AND w.function = 28 AND (w.action = needs_clock.action OR w.action = 'permit_close' AND needs_clock.action = 'close'))))
+	SELECT o.clock_di
+	FROM submeter.meter m
+	JOIN submeter.meter_model o ON o.model = m.model
+	WHERE m.site_id = command_clock.site_id AND m.meter_id = command_clock.meter_id AND (command_clock.action = 'set_clock'
+		OR EXISTS (
+			SELECT FROM submeter.meter_switch w
+			WHERE w.model = m.model AND w.function = 28 AND (w.action = command_clock.action OR w.action = 'permit_close' AND command_clock.action = 'close')))
 $$;
-COMMENT ON FUNCTION submeter.needs_clock(int, bigint, text) IS 'True when a command of this kind is timed by the clock of the meter, and the meter shows it.';
+COMMENT ON FUNCTION submeter.command_clock(int, bigint, text) IS 'Identifier of the clock a command of this kind is timed by; NULL when it is timed by none, or the meter shows none.';
 
 CREATE FUNCTION submeter.is_clock_host_doubtful(site_id int, at timestamptz) RETURNS boolean
 LANGUAGE sql STABLE
@@ -91,7 +91,7 @@ COMMENT ON FUNCTION submeter.is_clock_host_doubtful(int, timestamptz) IS
 'True when more than half of at least four meters agree, within 15 s, on a time more than 30 s away from the server''s.';
 
 CREATE FUNCTION submeter.claim_clocks(poller text, wall timestamptz)
-RETURNS TABLE(site_id int, gateway_id bigint, meter_id bigint, action text, local_time text)
+RETURNS TABLE(site_id int, gateway_id bigint, meter_id bigint, action text, clock_di text, local_time text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -104,7 +104,7 @@ BEGIN
 	PERFORM submeter.require_text('poller', claim_clocks.poller);
 	RETURN QUERY
 	WITH due AS (
-		SELECT s.site_id, s.meter_id, m.gateway_id
+		SELECT s.site_id, s.meter_id, m.gateway_id, o.clock_di
 		FROM submeter.meter m
 		JOIN submeter.meter_model o ON o.model = m.model AND o.clock_di IS NOT NULL
 		JOIN submeter.gateway g ON g.site_id = m.site_id AND g.gateway_id = m.gateway_id AND g.enabled
@@ -112,6 +112,7 @@ BEGIN
 		WHERE m.site_id = ANY (sites) AND m.retired_at IS NULL AND s.online
 			AND (s.clock_at IS NULL OR s.clock_at < at - interval '24 hours' OR s.clock_at < g.recovered_at)
 			AND coalesce(s.clock_asked_at, '-infinity') < at - interval '10 minutes'
+			AND submeter.may_serve(m.site_id, m.gateway_id, claim_clocks.poller, at)
 		ORDER BY s.clock_at NULLS FIRST, s.meter_id
 		LIMIT 500
 		FOR NO KEY UPDATE OF s SKIP LOCKED
@@ -119,7 +120,7 @@ BEGIN
 	UPDATE submeter.meter_state s SET clock_asked_at = at
 	FROM due d
 	WHERE s.site_id = d.site_id AND s.meter_id = d.meter_id
-	RETURNING d.site_id, d.gateway_id, d.meter_id, 'read'::text, NULL::text;
+	RETURNING d.site_id, d.gateway_id, d.meter_id, 'read'::text, d.clock_di, NULL::text;
 	-- Two clocks that know nothing of each other must agree before meters are set by them.
 	IF abs(extract(epoch FROM claim_clocks.wall - at)) > 2 IS NOT FALSE THEN
 		RETURN;
@@ -138,6 +139,7 @@ BEGIN
 				JOIN submeter.meter_state s ON s.site_id = m.site_id AND s.meter_id = m.meter_id
 				WHERE m.site_id = g.site_id AND m.gateway_id = g.gateway_id AND m.retired_at IS NULL
 					AND s.clock_at > at - interval '25 hours' AND abs(s.clock_offset_s) BETWEEN 30 AND 300)
+			AND submeter.may_serve(g.site_id, g.gateway_id, claim_clocks.poller, at)
 			AND NOT submeter.is_clock_host_doubtful(g.site_id, at)
 		ORDER BY g.site_id, g.gateway_id
 		FOR NO KEY UPDATE OF g SKIP LOCKED
@@ -153,11 +155,11 @@ BEGIN
 		JOIN submeter.meter m ON m.site_id = t.site_id AND m.gateway_id = t.gateway_id
 		WHERE s.site_id = m.site_id AND s.meter_id = m.meter_id
 	)
-	SELECT t.site_id, t.gateway_id, NULL::bigint, 'broadcast'::text, to_char(clock_timestamp() AT TIME ZONE t.time_zone, 'YYMMDDHH24MISS') FROM told t;
+	SELECT t.site_id, t.gateway_id, NULL::bigint, 'broadcast'::text, NULL::text, to_char(clock_timestamp() AT TIME ZONE t.time_zone, 'YYMMDDHH24MISS') FROM told t;
 END
 $$;
 COMMENT ON FUNCTION submeter.claim_clocks(text, timestamptz) IS
-'What a poller is to do about clocks: read those not read for a day or since their gateway came back; and broadcast the local time to a bus some of whose clocks are 30 s to 5 min off, at most once a local day, between ten past and ten to the hour, and only when the poller''s clock (wall) agrees with the server''s within 2 s.';
+'What a poller is to do about clocks of the gateways it holds: read those not read for a day or since their gateway came back; and broadcast the local time to a bus some of whose clocks are 30 s to 5 min off, at most once a local day, between ten past and ten to the hour, and only when the poller''s clock (wall) agrees with the server''s within 2 s.';
 
 CREATE FUNCTION submeter.report_clocks(site_id int, clocks jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER

@@ -126,7 +126,7 @@ COMMENT ON FUNCTION submeter.is_site_held(int, timestamptz) IS
 
 CREATE FUNCTION submeter.claim_commands(poller text, max_commands int)
 RETURNS TABLE(site_id int, command_id bigint, meter_id bigint, gateway_id bigint, action text, step text, close_mode text, expires_in_ms bigint,
-	read_clock boolean)
+	clock_di text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -142,10 +142,11 @@ BEGIN
 		SELECT s.site_id, coalesce(submeter.is_site_held(s.site_id, at), false) AS held
 		FROM unnest(sites) s(site_id)
 	), due AS (
-		SELECT c.site_id, c.command_id
+		SELECT c.site_id, c.command_id, g.timeout_ms
 		FROM open_site s
 		JOIN submeter.command c ON c.site_id = s.site_id
-		JOIN submeter.meter m ON m.site_id = c.site_id AND m.meter_id = c.meter_id AND m.gateway_id IS NOT NULL
+		JOIN submeter.meter m ON m.site_id = c.site_id AND m.meter_id = c.meter_id
+		JOIN submeter.gateway g ON g.site_id = m.site_id AND g.gateway_id = m.gateway_id
 		WHERE (c.state = 'queued' AND c.not_before <= at AND c.expires_at > at AND NOT s.held
 				OR c.state = 'claimed' AND c.lease_until <= at AND c.expires_at > at AND NOT s.held
 				OR c.state = 'unknown' AND coalesce(c.lease_until, '-infinity') <= at)
@@ -157,7 +158,8 @@ BEGIN
 	), claimed AS (
 		UPDATE submeter.command c
 		SET state = CASE c.state WHEN 'unknown' THEN 'unknown' ELSE 'claimed' END, claimed_by = claim_commands.poller,
-			lease_until = at + interval '30 s', attempts = c.attempts + 1
+			-- A carrier takes its time for each question.
+			lease_until = at + interval '30 s' + interval '4 ms' * d.timeout_ms, attempts = c.attempts + 1
 		FROM due d
 		WHERE c.site_id = d.site_id AND c.command_id = d.command_id
 		RETURNING c.site_id, c.command_id, c.meter_id, c.action, c.state, c.close_mode, c.not_before, c.expires_at
@@ -165,14 +167,15 @@ BEGIN
 	SELECT c.site_id, c.command_id, c.meter_id, m.gateway_id, c.action,
 		CASE c.state WHEN 'unknown' THEN 'verify' ELSE 'switch' END, c.close_mode,
 		CASE c.state WHEN 'unknown' THEN 30000 ELSE (extract(epoch FROM c.expires_at - at) * 1000)::bigint END,
-		c.state <> 'unknown' AND submeter.needs_clock(c.site_id, c.meter_id, c.action) AND NOT submeter.is_clock_fresh(c.site_id, c.meter_id, at)
+		CASE WHEN c.action = 'set_clock' OR c.state <> 'unknown' AND NOT submeter.is_clock_fresh(c.site_id, c.meter_id, at)
+			THEN submeter.command_clock(c.site_id, c.meter_id, c.action) END
 	FROM claimed c
 	JOIN submeter.meter m ON m.site_id = c.site_id AND m.meter_id = c.meter_id
 	ORDER BY c.not_before, c.command_id;
 END
 $$;
 COMMENT ON FUNCTION submeter.claim_commands(text, int) IS
-'Gives a poller up to max_commands due commands for 30 s: step switch (carry it out) or verify (only read the breaker: an earlier attempt''s outcome is unknown); read_clock when the meter''s clock is to be read and told to send_command(). Nothing in a copied database (55000) nor while a whole site is gone or has just come back.';
+'Gives a poller up to max_commands due commands for 30 s: step switch (carry it out) or verify (only read the breaker: an earlier attempt''s outcome is unknown); clock_di is that of the meter''s clock, when it is to be read and told to send_command(). Nothing in a copied database (55000) nor while a whole site is gone or has just come back.';
 
 CREATE FUNCTION submeter.open_refusal(site_id int, meter_id bigint, cause text, at timestamptz) RETURNS text
 LANGUAGE plpgsql STABLE
@@ -303,7 +306,7 @@ BEGIN
 		RETURN QUERY SELECT false, refusal, NULL::int, NULL::text, NULL::text, NULL::text, NULL::text;
 		RETURN;
 	END IF;
-	IF found.action <> 'set_clock' AND submeter.needs_clock(found.site_id, found.meter_id, found.action)
+	IF found.action <> 'set_clock' AND submeter.command_clock(found.site_id, found.meter_id, found.action) IS NOT NULL
 		AND NOT submeter.is_clock_fresh(found.site_id, found.meter_id, at)
 	THEN
 		UPDATE submeter.command c
@@ -314,8 +317,9 @@ BEGIN
 	END IF;
 	UPDATE submeter.command c
 	SET state = 'sent', sent_at = at, lease_until = at + interval '1 min' + interval '2 ms' * coalesce((
-		SELECT max(w.settle_ms) FROM submeter.meter m
-		JOIN submeter.meter_switch w ON w.model = m.model
+		SELECT max(w.settle_ms) + 2 * max(g.timeout_ms) FROM submeter.meter m
+		JOIN submeter.gateway g ON g.site_id = m.site_id AND g.gateway_id = m.gateway_id
+		LEFT JOIN submeter.meter_switch w ON w.model = m.model
 		WHERE m.site_id = c.site_id AND m.meter_id = c.meter_id), 0)
 	WHERE c.site_id = found.site_id AND c.command_id = found.command_id;
 	SELECT NULL::int AS level, NULL::text AS password, NULL::text AS operator INTO key;
@@ -378,7 +382,8 @@ BEGIN
 		-- A model that does not show it: its acknowledgement is all there is.
 		CASE WHEN verdict = 'confirmed' THEN CASE found.action WHEN 'keep' THEN 'on' WHEN 'release' THEN 'off' END END), at);
 	IF report_command.evidence ? 'clock' THEN
-		PERFORM submeter.note_clock(found.site_id, found.meter_id, report_command.evidence ->> 'clock', NULL, at);
+		PERFORM submeter.note_clock(found.site_id, found.meter_id, report_command.evidence ->> 'clock', NULL,
+			at - interval '1 ms' * greatest(coalesce((report_command.evidence ->> 'clock_age_ms')::bigint, 0), 0));
 	END IF;
 	IF found.sent_at IS NOT NULL THEN
 		PERFORM submeter.note_key(found.site_id, found.meter_id, report_command.outcome,
