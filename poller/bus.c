@@ -11,20 +11,23 @@
  * then silence, a length that cannot be) the connection is closed, because TCP offers nothing to
  * find the next frame by.
  *
- * RTU over TCP: frames are found by their checksum, and an answer is told by unit, function and
- * length alone. What came before a question is thrown away when it is asked; a frame that does not
- * fit is dropped and the wait goes on; and a unit that did not answer in time is not asked again
- * until a late answer can no longer be on its way (bus_late_us).
+ * The other wires find their frames again after noise. Where answers carry no number (RTU, 645),
+ * what came before a question is thrown away when it is asked; a frame that does not fit is dropped
+ * and the wait goes on; and a meter that did not answer in time is not asked again until a late
+ * answer can no longer be on its way (bus_late_us).
+ *
+ * An answer may come in several frames (DL/T 645): what follows is asked for at once, and whoever
+ * asked sees one answer. A broadcast is answered by nobody and over after a moment.
  *
  * Nothing here blocks, and nothing here knows what the link is made of (link.h).
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
 #include "field.h"
 #include "log.h"
-#include "rtu.h"
 
 #define BUS_RETRY_FIRST_US (250 * US_PER_MS)
 #define BUS_RETRY_MOST_US (30 * US_PER_S)
@@ -33,6 +36,7 @@
 #define BUS_SILENT_MOST 3
 #define BUS_CHATTER_SURE 4 /* so many bytes at least are hardly the beginning of an answer */
 #define BUS_LATE_US (2 * US_PER_S)
+#define BUS_BROADCAST_MS 300
 
 static void bus_up(void *context);
 static void bus_readable(void *context);
@@ -47,6 +51,7 @@ bus_init(SmBus *bus)
 {
 	link_init(&bus->link, bus->field->loop, &bus_link_events, bus);
 	bus->online = -1;
+	bus->late_us = -1;
 	bus->timer.fire = bus_timer;
 	bus->timer.context = bus;
 }
@@ -97,6 +102,8 @@ void
 bus_close(SmBus *bus)
 {
 	bus_drop(bus);
+	free(bus->join);
+	bus->join = NULL;
 	bus->exchange.done = NULL;
 }
 
@@ -151,6 +158,7 @@ bus_up(void *context)
 	SmBus *bus = context;
 
 	bus->state = BUS_READY;
+	bus->up_us = base_now_us();
 	bus->answered = false;
 	bus->heard = false;
 	bus->silent = 0;
@@ -172,6 +180,36 @@ bus_open(SmBus *bus)
 	link_open(&bus->link, limit_ms);
 }
 
+static void
+bus_reset_join(SmBus *bus)
+{
+	if (bus->join != NULL)
+		bus->join->frames = bus->join->length = 0;
+}
+
+/* Whether the first part of an answer is there. */
+static bool
+bus_is_joining(const SmBus *bus)
+{
+	return bus->join != NULL && bus->join->frames > 0;
+}
+
+/* A frame that answers nothing: a late answer, or one that wants to hear something itself. */
+static void
+bus_take_unasked(SmBus *bus, const SmReply *reply)
+{
+	uint8_t bytes[WIRE_FRAME_MAX];
+	int length = wire_unasked(&bus->wire, reply, bytes);
+	const char *why;
+
+	if (length == 0)
+		log_debug("gateway %d/%lld: a late answer is dropped", bus->site_id,
+				  (long long) bus->gateway_id);
+	else if (link_send(&bus->link, bytes, (size_t) length, &why) != length)
+		log_debug("gateway %d/%lld: a greeting could not be answered", bus->site_id,
+				  (long long) bus->gateway_id);
+}
+
 /* Throws away what came in before a question that could take it for its answer. */
 static void
 bus_drain(SmBus *bus)
@@ -180,31 +218,49 @@ bus_drain(SmBus *bus)
 	link_drain(&bus->link);
 }
 
-/* Puts a question on the wire. */
+/* Puts what is asked on the wire; false when nothing, or not all of it, could be sent. */
+static bool
+bus_put(SmBus *bus, const char **why, bool *sent_some)
+{
+	uint8_t bytes[WIRE_FRAME_MAX];
+	int length = wire_frame(&bus->wire, &bus->asked, bytes);
+	int timeout_ms = bus->exchange.timeout_ms > 0 ? bus->exchange.timeout_ms : bus->timeout_ms;
+	ssize_t sent;
+
+	*sent_some = false;
+	*why = "the concentrator has not said who it is";
+	if (length == 0)
+		return false;
+	if (!wire_is_numbered(bus->wire.kind))
+		bus_drain(bus);
+	sent = link_send(&bus->link, bytes, (size_t) length, why);
+	*sent_some = sent > 0;
+	if (sent != length)
+		return false;
+	bus->sent_us = base_now_us();
+	if (bus->asked.unanswered)
+		timeout_ms = BUS_BROADCAST_MS;
+	loop_set(bus->field->loop, &bus->timer, bus->sent_us + timeout_ms * US_PER_MS);
+	return true;
+}
+
+/* Asks a question. */
 static void
 bus_send(SmBus *bus, const SmExchange *exchange)
 {
-	uint8_t adu[MBAP_ADU_MAX];
-	int length = bus->rtu ? rtu_frame(&exchange->request, adu)
-						  : mbap_frame(&exchange->request, ++bus->transaction, adu);
-	const char *why;
-	ssize_t sent;
 	SmAnswer unsent = {.kind = ANSWER_UNSENT, .text = "the connection was gone before sending"};
+	const char *why;
+	bool sent_some;
 
-	if (bus->rtu)
-		bus_drain(bus);
-	sent = link_send(&bus->link, adu, (size_t) length, &why);
 	bus->exchange = *exchange;
+	bus->asked = exchange->request;
 	bus->state = BUS_WAITING;
+	bus->asked_us = base_now_us();
 	bus->requests++;
-	if (sent == length)
-	{
-		loop_set(bus->field->loop, &bus->timer,
-				 base_now_us() + bus->timeout_ms * US_PER_MS +
-					 link_transit_us(&bus->link, (size_t) length));
+	bus_reset_join(bus);
+	if (bus_put(bus, &why, &sent_some))
 		return;
-	}
-	if (sent <= 0)
+	if (!sent_some)
 	{
 		bus->state = BUS_READY;
 		bus_finish(bus, &unsent);
@@ -229,7 +285,7 @@ bus_pump(SmBus *bus)
 {
 	int64_t now_us = base_now_us();
 	int64_t wake_us = INT64_MAX;
-	SmExchange exchange;
+	SmExchange exchange = {0};
 
 	if (bus->state == BUS_DOWN)
 	{
@@ -296,79 +352,102 @@ bus_rest(SmBus *bus, const SmExchange *exchange)
 		return;
 	bus->state = BUS_READY;
 	bus->quiet_us = base_now_us() + pause_ms * US_PER_MS;
+	bus->busy_us += bus->quiet_us - bus->asked_us;
 	loop_cancel(bus->field->loop, &bus->timer);
 }
 
 /*
- * How long the unit that gave this answer, or none, must not be asked again: an answer without a
- * number that comes late would be taken for that to the next question.
+ * How long the meter that gave this answer, or none, must not be asked again: an answer without a
+ * number that comes late would be taken for that to the next question, and where the question is
+ * the same one, for a newer reading than it is.
  */
 int64_t
 bus_late_us(const SmBus *bus, const SmAnswer *answer)
 {
 	int64_t late_us = 2 * bus->timeout_ms * US_PER_MS;
 
-	if (!bus->rtu || answer->kind != ANSWER_TIMEOUT)
+	if (wire_is_numbered(bus->wire.kind) || answer->kind != ANSWER_TIMEOUT)
 		return 0;
 	return late_us > BUS_LATE_US ? late_us : BUS_LATE_US;
 }
 
-/* Whether a frame is to be judged at all; one that belongs to another question is not. */
-static bool
-bus_is_awaited(const SmBus *bus, const SmFrame *frame)
-{
-	int exception;
-	const char *why;
-
-	if (bus->state != BUS_WAITING)
-		return false;
-	if (!bus->rtu)
-		return frame->transaction == bus->transaction;
-	return mbap_check(&bus->exchange.request, frame, &exception, &why) != REPLY_WRONG;
-}
-
-/* Judges a frame; one that is late is dropped. */
+/* The question under way is over. */
 static void
-bus_take_frame(SmBus *bus, const SmFrame *frame)
+bus_answer(SmBus *bus, SmAnswer *answer)
 {
 	SmExchange exchange = bus->exchange;
-	SmAnswer answer = {.frame = frame, .wall_ms = base_wall_ms()};
 
-	if (!bus_is_awaited(bus, frame))
-	{
-		log_debug("gateway %d/%lld: a late answer is dropped", bus->site_id,
-				  (long long) bus->gateway_id);
-		return;
-	}
-	switch (mbap_check(&exchange.request, frame, &answer.exception, &answer.text))
-	{
-		case REPLY_GOOD:
-			answer.kind = ANSWER_GOOD;
-			break;
-		case REPLY_EXCEPTION:
-			answer.kind = ANSWER_EXCEPTION;
-			answer.text = mbap_exception_text(answer.exception);
-			break;
-		default:
-			answer.kind = ANSWER_WRONG;
-	}
+	answer->wall_ms = base_wall_ms();
+	answer->took_us = base_now_us() - bus->sent_us;
 	bus->answered = true;
 	bus->heard = true;
 	bus->silent = 0;
 	bus->failures = 0;
 	bus_set_online(bus, true, NULL);
 	bus_rest(bus, &exchange);
-	bus_finish(bus, &answer);
+	bus_finish(bus, answer);
 }
 
-static SmFrameState
-bus_find_frame(const SmBus *bus, int used, SmFrame *frame)
+/* A part of an answer came: it is kept, and what follows is asked for. */
+static void
+bus_ask_on(SmBus *bus)
 {
-	const uint8_t *bytes = bus->input + used;
-	int length = bus->input_length - used;
+	SmAnswer broken = {.kind = ANSWER_WRONG};
+	bool sent_some;
 
-	return bus->rtu ? rtu_take(RTU_RESPONSE, bytes, length, frame)
-					: mbap_take(bytes, length, frame);
+	wire_follow(&bus->exchange.request, bus->join, &bus->asked);
+	if (bus_put(bus, &broken.text, &sent_some))
+		return;
+	bus_lose(bus, broken.text);
+}
+
+/* Adds a part to an answer of several frames; false when it is not the next one. */
+static bool
+bus_join(SmBus *bus, const SmResult *result, SmAnswer *answer)
+{
+	if (bus->join == NULL)
+		bus->join = base_alloc(sizeof(SmJoin));
+	if (!wire_join(bus->join, result, &answer->text))
+	{
+		answer->kind = ANSWER_WRONG;
+		return false;
+	}
+	answer->data = bus->join->data;
+	answer->length = bus->join->length;
+	return true;
+}
+
+/* Judges a frame; one that belongs to another question is dropped, and the wait goes on. */
+static void
+bus_take_frame(SmBus *bus, const SmReply *reply)
+{
+	SmResult result;
+	SmAnswer answer = {.kind = ANSWER_GOOD};
+	SmReplyKind kind = REPLY_WRONG;
+
+	if (bus->state == BUS_WAITING)
+		kind = wire_check(&bus->wire, &bus->asked, reply, &result);
+	if (bus->state != BUS_WAITING || (kind == REPLY_WRONG && result.foreign))
+	{
+		bus_take_unasked(bus, reply);
+		return;
+	}
+	answer.data = result.data;
+	answer.length = result.length;
+	answer.text = result.text;
+	answer.code = result.code;
+	answer.refusal = result.refusal;
+	if (kind == REPLY_EXCEPTION)
+		answer.kind = ANSWER_EXCEPTION;
+	else if (kind == REPLY_WRONG)
+		answer.kind = ANSWER_WRONG;
+	else if ((kind == REPLY_MORE || bus_is_joining(bus)) && bus_join(bus, &result, &answer) &&
+			 kind == REPLY_MORE)
+	{
+		bus_ask_on(bus);
+		return;
+	}
+	bus_answer(bus, &answer);
 }
 
 /*
@@ -405,7 +484,7 @@ bus_take_chatter(SmBus *bus, int *used, bool no_frame)
 static bool
 bus_take_input(SmBus *bus)
 {
-	SmFrame frame = {0};
+	SmReply reply;
 	int used = 0;
 	SmFrameState state;
 	SmMatch chatter;
@@ -415,21 +494,23 @@ bus_take_input(SmBus *bus)
 		chatter = bus_take_chatter(bus, &used, false);
 		if (chatter == MATCH_WHOLE)
 			continue;
-		state = bus_find_frame(bus, used, &frame);
+		state = wire_take(&bus->wire, bus->input + used, bus->input_length - used, &reply);
 		if (state == FRAME_WHOLE)
 		{
-			used += frame.taken;
-			bus_take_frame(bus, &frame);
+			used += reply.taken;
+			bus_take_frame(bus, &reply);
 			if (bus->state == BUS_DOWN)
 				return false;
+			if (bus->input_length == 0)
+				return true; /* thrown away with what came before the question just asked */
 		}
 		else if (chatter == MATCH_PARTIAL || state == FRAME_PARTIAL ||
 				 bus_take_chatter(bus, &used, true) != MATCH_WHOLE)
 			break;
 	}
-	if (bus->rtu && chatter != MATCH_PARTIAL)
-		used += frame.taken; /* noise */
-	else if (!bus->rtu && state == FRAME_BROKEN && chatter != MATCH_PARTIAL)
+	if (chatter != MATCH_PARTIAL)
+		used += reply.taken; /* noise */
+	if (state == FRAME_BROKEN && chatter != MATCH_PARTIAL && bus->wire.kind == WIRE_MODBUS_TCP)
 	{
 		bus_lose(bus, "bytes that are no Modbus TCP came in");
 		return false;
@@ -485,12 +566,22 @@ bus_timeout(SmBus *bus)
 	SmExchange exchange = bus->exchange;
 	SmAnswer answer = {.kind = ANSWER_TIMEOUT, .text = "no answer in time"};
 
-	bus->silent++;
+	if (bus->asked.unanswered)
+	{
+		answer = (SmAnswer){.kind = ANSWER_GOOD, .wall_ms = base_wall_ms()};
+		bus_rest(bus, &exchange);
+		bus_finish(bus, &answer);
+		bus_pump(bus);
+		return;
+	}
+	/* A meter known to be gone says nothing about the gateway, while others answer. */
+	if (exchange.timeout_ms == 0 || !round_has_life(bus))
+		bus->silent++;
 	bus_rest(bus, &exchange);
 	bus_finish(bus, &answer);
 	if (bus->input_length > 0 && !bus_take_input(bus))
 		return;
-	if (bus->input_length > 0 && !bus->rtu)
+	if (bus->input_length > 0 && bus->wire.kind == WIRE_MODBUS_TCP)
 		bus_lose(bus, "half a frame came and then nothing more");
 	else if (bus->silent >= BUS_SILENT_MOST)
 	{

@@ -159,8 +159,7 @@ command_go(SmCommand *command, bool go, const char *reason)
 static void
 command_build_look(const SmCommand *command, SmExchange *exchange)
 {
-	mbap_build_read(&exchange->request, command->meter->unit, command->block.function,
-					command->block.address, command->block.count);
+	coalesce_request(&command->meter->target, &command->block, &exchange->request);
 }
 
 /* The write, unless it has become too late for it. */
@@ -172,8 +171,9 @@ command_build_write(SmCommand *command, int64_t now_us, SmExchange *exchange)
 	command->written = true;
 	command->written_us = now_us;
 	command->written_ms = base_wall_ms();
-	return mbap_build_write(&exchange->request, command->meter->unit, command->action.function,
-							command->action.address, command->action.words, command->action.count);
+	return mbap_build_write(&exchange->request, command->meter->target.unit,
+							command->action.function, command->action.address,
+							command->action.words, command->action.count);
 }
 
 /*
@@ -238,19 +238,12 @@ command_wake(const SmBus *bus, int64_t now_us)
 static bool
 command_take(SmCommand *command, const SmRequest *request, const SmAnswer *answer, SmLook *look)
 {
-	uint16_t words[MBAP_READ_MAX];
-	bool any = false;
-	int i;
+	SmTaken taken;
 
 	memset(look, 0, sizeof(*look));
-	mbap_words(request, answer->frame->pdu + 2, words);
-	for (i = command->block.first; i < command->block.first + command->block.points; i++)
-	{
-		const SmPoint *point = &command->points[i];
-
-		any |= point_decode(point, words + point->address - command->block.address, &look->values);
-	}
-	look->known = any || command->evidence == EVIDENCE_RELAY;
+	coalesce_take(command->points, &command->block, request, answer->data, answer->length,
+				  &look->values, &taken);
+	look->known = taken.good > 0 || command->evidence == EVIDENCE_RELAY;
 	look->wall_ms = answer->wall_ms;
 	return look->known;
 }
@@ -304,8 +297,7 @@ command_looked(SmCommand *command)
 static void
 command_look_failed(SmCommand *command, const SmAnswer *answer)
 {
-	bool busy =
-		answer->kind == ANSWER_EXCEPTION && (answer->exception == 5 || answer->exception == 6);
+	bool busy = answer->kind == ANSWER_EXCEPTION && answer->refusal == REFUSAL_BUSY;
 
 	snprintf(command->trouble, sizeof(command->trouble), "%s", answer->text);
 	if (++command->tries >= COMMAND_LOOK_TRIES)

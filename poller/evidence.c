@@ -46,6 +46,9 @@ evidence_take(SmCommand *command, const SmModel *model, SmEvidence evidence,
 	}
 	if (command->point_count == 0)
 		return false;
+	/* A block may be refused, an item is not; only for several items is the block worth the risk. */
+	if (command->point_count == 1)
+		command->points[0].in_block = false;
 	coalesce_blocks(command->points, command->point_count, model->max_registers, model->max_gap,
 					blocks);
 	command->block = blocks[0];
@@ -69,6 +72,8 @@ evidence_prepare(SmCommand *command, const SmModel *model)
 		!evidence_take(command, model, EVIDENCE_CURRENT, evidence_current, 3) &&
 		!evidence_take(command, model, EVIDENCE_ENERGY, evidence_energy, 1))
 		return "the model has no register that shows anything of its breaker";
+	if (model->protocol != PROTOCOL_MODBUS && !command->verify)
+		return "breakers behind DL/T 645 cannot be switched yet";
 	if (command->verify || command->action.known)
 		return NULL;
 	return command->permit ? "close mode is local_key, and the model cannot leave closing to a key"

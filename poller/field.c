@@ -32,6 +32,7 @@ field_free_meter(SmMeter *meter)
 {
 	if (meter->own_blocks)
 		free(meter->blocks);
+	free(meter->refused);
 	free(meter);
 }
 
@@ -145,19 +146,23 @@ field_take_bus(SmField *field, const SmPlanGateway *gateway)
 	SmBus *bus =
 		field_find_bus(field->buses, field->bus_count, gateway->site_id, gateway->gateway_id);
 
-	if (bus == NULL || !route_is_same(bus->link.route, &gateway->route) || bus->rtu != gateway->rtu)
+	if (bus == NULL || !route_is_same(bus->link.route, &gateway->route) ||
+		bus->wire.kind != gateway->wire.kind)
 	{
 		bus = base_alloc(sizeof(SmBus));
 		bus->field = field;
 		bus->site_id = gateway->site_id;
 		bus->gateway_id = gateway->gateway_id;
-		bus->rtu = gateway->rtu;
+		bus->wire = gateway->wire;
 		bus_init(bus);
 	}
 	else
 		round_abandon(bus);
 	bus->kept = true;
 	bus->link.route = &gateway->route;
+	bus->wire.port = gateway->wire.port;
+	bus->wire.line = gateway->wire.line;
+	bus->wire.timeout_s = gateway->wire.timeout_s;
 	bus->timeout_ms = gateway->timeout_ms;
 	bus->gap_ms = gateway->gap_ms;
 	bus->interval_us = gateway->poll_interval_ms * US_PER_MS;
@@ -179,16 +184,17 @@ field_same_map(const SmModel *a, const SmModel *b)
 static void
 field_place_meter(SmMeter *meter, const SmPlanMeter *planned, SmBus *bus)
 {
-	bool moved = meter->bus != bus || meter->unit != planned->unit;
+	bool moved =
+		meter->bus != bus || memcmp(&meter->target, &planned->target, sizeof(SmTarget)) != 0;
 
 	if (!meter->own_blocks || moved || !field_same_map(meter->model, planned->model))
 	{
-		if (meter->own_blocks)
-			free(meter->blocks);
-		meter->own_blocks = false;
-		meter->blocks = planned->model->blocks;
-		meter->block_count = planned->model->block_count;
-		meter->ask_again_us = 0;
+		meter->relearnt = meter->bus != NULL;
+		meter->model = planned->model;
+		meter->target = planned->target;
+		learn_reset(meter);
+		if (planned->refused != NULL && meter->bus == NULL)
+			learn_restore(meter, planned->refused, planned->ask_again_s);
 	}
 	if (moved)
 	{
@@ -198,7 +204,7 @@ field_place_meter(SmMeter *meter, const SmPlanMeter *planned, SmBus *bus)
 	else if (meter->failures == 0 && meter->due_us > base_now_us() + bus->interval_us)
 		meter->due_us = base_now_us() + bus->interval_us;
 	meter->model = planned->model;
-	meter->unit = planned->unit;
+	meter->target = planned->target;
 	meter->bus = bus;
 	meter->kept = true;
 	bus->meters = base_resize(bus->meters, (size_t) (bus->meter_count + 1) * sizeof(SmMeter *));
@@ -217,7 +223,6 @@ field_take_meter(SmField *field, const SmPlanMeter *planned)
 	meter->meter_id = planned->meter_id;
 	meter->online = -1;
 	meter->tries_left = field->once ? 2 : 0;
-	meter->unit = -1;
 	return meter;
 }
 

@@ -9,12 +9,13 @@
 
 #include "link.h"
 #include "loop.h"
-#include "mbap.h"
 #include "plan.h"
 #include "reading.h"
+#include "wire.h"
 
 #define FIELD_ERROR 112
-#define BUS_INPUT (2 * MBAP_ADU_MAX)
+#define LEARN_AGAIN_US (86400 * US_PER_S)
+#define BUS_INPUT 1280 /* a whole frame of any wire, and more */
 
 struct SmBus;
 struct SmField;
@@ -34,10 +35,13 @@ typedef enum SmAnswerKind
 typedef struct SmAnswer
 {
 	SmAnswerKind kind;
-	int exception;
-	const char *text; /* what went wrong */
-	const SmFrame *frame;
+	SmRefusal refusal;   /* of ANSWER_EXCEPTION: what it comes to */
+	int code;            /* and as the protocol says it */
+	const char *text;    /* what went wrong */
+	const uint8_t *data; /* of ANSWER_GOOD: see SmResult */
+	int length;
 	int64_t wall_ms;
+	int64_t took_us; /* from the question to its answer */
 } SmAnswer;
 
 /* A question for a bus and who wants the answer; done is called exactly once. */
@@ -45,6 +49,7 @@ typedef struct SmExchange
 {
 	SmRequest request;
 	int turnaround_ms;
+	int timeout_ms; /* 0: the gateway's */
 	bool is_command;
 	void (*done)(void *context, const SmRequest *request, const SmAnswer *answer);
 	void *context;
@@ -54,7 +59,7 @@ typedef struct SmMeter
 {
 	int site_id;
 	int64_t meter_id;
-	int unit;
+	SmTarget target;
 	struct SmBus *bus;
 	const SmModel *model;
 	SmBlock *blocks; /* the model's, or its own when the meter refused some */
@@ -66,10 +71,15 @@ typedef struct SmMeter
 	int8_t online;     /* 1, 0, or -1: not known yet */
 	int8_t tries_left; /* with --once */
 	int failures;      /* in a row */
+	int busy;          /* times in a row that it put us off */
 	unsigned round;
 	int64_t due_us;
 	int64_t tried_us;
-	int64_t ask_again_us; /* when refused registers are asked for again; 0 = none are refused */
+	char *refused;        /* what it does not have: learn.c; NULL: nothing known */
+	int64_t ask_again_us; /* when that is asked for again; 0 = nothing is refused */
+	bool relearnt;        /* it was asked for again in this reading */
+	int64_t longest_us;   /* the longest time an answer took lately */
+	int64_t errors;       /* since the last report */
 	int64_t last_ms;      /* stamp of its last reading */
 	char error[FIELD_ERROR];
 } SmMeter;
@@ -87,7 +97,7 @@ typedef struct SmBus
 	struct SmField *field;
 	int site_id;
 	int64_t gateway_id;
-	bool rtu; /* Modbus RTU instead of Modbus TCP: answers carry no number */
+	SmWire wire;
 	int timeout_ms;
 	int gap_ms;
 	int64_t interval_us;
@@ -99,20 +109,27 @@ typedef struct SmBus
 	SmBusState state;
 	SmLink link;
 	SmTimer timer; /* of the question under way, the next question or the next connection */
-	uint16_t transaction;
 	bool answered; /* since the link is up; or it was up long enough not to be what fails */
 	bool heard;    /* since the link is up, really */
 	int silent;    /* timeouts in a row */
 	int failures;  /* links in a row that came to nothing */
+	int64_t up_us; /* since when the link is up */
 	int64_t retry_us;
 	int64_t quiet_us; /* no question before this */
 	int input_length;
 	uint8_t input[BUS_INPUT];
 	SmExchange exchange;
+	SmRequest asked;  /* what is on the wire: the exchange's question, or what follows its answer */
+	SmJoin *join;     /* an answer of several frames; NULL until there is one */
+	int64_t asked_us; /* when the question was asked */
+	int64_t sent_us;  /* when what is on the wire was sent */
 
 	/* the routine: round.c */
 	SmMeter *reading;
 	int block;
+	bool asked_twice;   /* because its data could not be */
+	bool doubtful;      /* something of this reading is missing that should not */
+	int64_t longest_us; /* the longest time an answer took */
 	SmValues values;
 	int64_t values_ms;
 	unsigned round;
@@ -127,6 +144,9 @@ typedef struct SmBus
 	int64_t requests;
 	int64_t errors;
 	int64_t round_ms;
+	int64_t
+		late_us; /* most that a meter was read too late since the last report; -1: none was due */
+	int64_t busy_us; /* the bus was in use, since the last report */
 	int64_t reported_us;
 	char error[FIELD_ERROR];
 } SmBus;
@@ -196,5 +216,12 @@ extern int64_t round_wake(const SmBus *bus, int64_t now_us);
 extern void round_bus_failed(SmBus *bus, const char *text);
 extern void round_bus_up(SmBus *bus);
 extern void round_abandon(SmBus *bus);
+extern bool round_has_life(const SmBus *bus);
+
+/* learn.c */
+extern void learn_reset(SmMeter *meter);
+extern bool learn_refused(SmMeter *meter, int at, const SmAnswer *answer);
+extern void learn_restore(SmMeter *meter, const char *text, int64_t again_s);
+extern bool learn_is_lacking(const SmMeter *meter);
 
 #endif

@@ -14,17 +14,17 @@
 
 /* In the order in which plan_parse() takes the results. */
 const char plan_sql[] =
-	"SELECT model, max_registers, max_gap, turnaround_ms FROM submeter.poller_models()"
+	"SELECT model, max_registers, max_gap, turnaround_ms, protocol FROM submeter.poller_models()"
 	" ORDER BY model COLLATE \"C\";"
-	"SELECT model, metric, function, address, type, scale, bit_mask, closed_value, open_value"
-	" FROM submeter.poller_points();"
-	"SELECT model, action, function, address, registers, settle_ms"
+	"SELECT model, metric, function, address, type, scale, bit_mask, closed_value, open_value,"
+	" di, block_di, block_offset, bytes FROM submeter.poller_points();"
+	"SELECT model, action, function, address, registers, settle_ms, di, valid_s"
 	" FROM submeter.poller_switches();"
 	"SELECT site_id, gateway_id, transport, address, timeout_ms, gap_ms, poll_interval_ms,"
 	" backup_address, dial_in, registration, heartbeat, heartbeat_answer, tls, q376_port, q376_line"
 	" FROM submeter.poller_gateways() ORDER BY site_id, gateway_id;"
-	"SELECT site_id, meter_id, gateway_id, bus_address, model FROM submeter.poller_meters()"
-	" ORDER BY site_id, meter_id";
+	"SELECT site_id, meter_id, gateway_id, bus_address, model, refused, ask_again_s"
+	" FROM submeter.poller_meters() ORDER BY site_id, meter_id";
 
 static void __attribute__((format(printf, 5, 6)))
 plan_problem(SmPlan *plan, int site_id, bool is_gateway, int64_t id, const char *format, ...)
@@ -133,10 +133,17 @@ plan_parse_models(SmPlan *plan, PGresult *result)
 	for (row = 0; row < rows; row++)
 	{
 		SmModel *model = &plan->models[plan->model_count];
+		const char *protocol = plan_text(result, row, 4);
 		int64_t numbers[3];
 
 		if (plan_text(result, row, 0) == NULL)
 			continue;
+		if (protocol == NULL || !wire_find_protocol(protocol, &model->protocol))
+		{
+			plan_problem(plan, 0, false, 0, "model %s: its protocol is not known",
+						 plan_text(result, row, 0));
+			continue;
+		}
 		if (!plan_int(result, row, 1, 1, MBAP_READ_MAX, &numbers[0]) ||
 			!plan_int(result, row, 2, 0, MBAP_READ_MAX, &numbers[1]) ||
 			!plan_int(result, row, 3, 0, 60000, &numbers[2]))
@@ -153,28 +160,64 @@ plan_parse_models(SmPlan *plan, PGresult *result)
 	}
 }
 
-/* Parses one point; what is wrong with it, or NULL. */
+/* Parses where a point is in the registers of Modbus; what is wrong with it, or NULL. */
 static const char *
-plan_parse_point(PGresult *result, int row, SmPoint *point)
+plan_parse_register(PGresult *result, int row, SmPoint *point)
 {
-	const char *metric = plan_text(result, row, 1);
-	const char *type = plan_text(result, row, 4);
-	const char *scale = plan_text(result, row, 5);
 	int64_t function;
 	int64_t address;
 
-	if (metric == NULL || !point_find_metric(metric, &point->metric))
-		return "metric is unknown";
 	if (!plan_int(result, row, 2, 1, 4, &function))
 		return "function is not 1 to 4";
 	if (!plan_int(result, row, 3, 0, 65535, &address))
 		return "address is not 0 to 65535";
+	point->function = (int) function;
+	point->address = (int) address;
+	return NULL;
+}
+
+/* Parses where a point is among the items of DL/T 645; what is wrong with it, or NULL. */
+static const char *
+plan_parse_item(PGresult *result, int row, SmProtocol protocol, SmPoint *point)
+{
+	const char *di = plan_text(result, row, 9);
+	const char *block = plan_text(result, row, 10);
+	int64_t offset = 0;
+	int64_t bytes;
+
+	if (di == NULL || !dlt645_parse_di(protocol, di, &point->di))
+		return "identifier is not one of its protocol";
+	if (block != NULL && !dlt645_parse_di(protocol, block, &point->block_di))
+		return "identifier of the block is not one of its protocol";
+	if (!plan_int(result, row, 12, 1, POINT_BYTES_MAX, &bytes))
+		return "length is not 1 to 8 bytes";
+	if (block != NULL && !plan_int(result, row, 11, 0, DLT645_DATA_MAX - 1, &offset))
+		return "its place in the block is not known";
+	point->in_block = block != NULL;
+	point->block_offset = (int) offset;
+	point->bytes = (int) bytes;
+	return NULL;
+}
+
+/* Parses one point; what is wrong with it, or NULL. */
+static const char *
+plan_parse_point(PGresult *result, int row, SmProtocol protocol, SmPoint *point)
+{
+	const char *metric = plan_text(result, row, 1);
+	const char *type = plan_text(result, row, 4);
+	const char *scale = plan_text(result, row, 5);
+	const char *wrong;
+
+	if (metric == NULL || !point_find_metric(metric, &point->metric))
+		return "metric is unknown";
+	wrong = protocol == PROTOCOL_MODBUS ? plan_parse_register(result, row, point)
+										: plan_parse_item(result, row, protocol, point);
+	if (wrong != NULL)
+		return wrong;
 	if (type == NULL || !point_find_type(type, &point->type))
 		return "type is unknown";
 	if (scale == NULL || !point_parse_scale(scale, &point->scale))
 		return "scale is not a decimal of at most 12 digits";
-	point->function = (int) function;
-	point->address = (int) address;
 	if (!plan_int(result, row, 6, INT32_MIN, INT32_MAX, &point->bit_mask))
 		point->bit_mask = 65535;
 	if (point->metric == METRIC_RELAY &&
@@ -195,10 +238,11 @@ plan_parse_points(SmPlan *plan, PGresult *result)
 	{
 		SmModel *model = plan_find_model(plan, plan_text(result, row, 0));
 		SmPoint point = {0};
-		const char *wrong = plan_parse_point(result, row, &point);
+		const char *wrong;
 
 		if (model == NULL)
 			continue;
+		wrong = plan_parse_point(result, row, model->protocol, &point);
 		if (wrong == NULL && point_words(point.type) > model->max_registers)
 			wrong = "the value is longer than the model's longest request";
 		if (wrong != NULL)
@@ -224,10 +268,47 @@ plan_parse_points(SmPlan *plan, PGresult *result)
 	}
 }
 
+/* Parses what a switch instruction writes where; false when it cannot be sent. */
+static bool
+plan_parse_write(PGresult *result, int row, SmProtocol protocol, int function, SmSwitch *action)
+{
+	SmTarget target = {.protocol = protocol};
+	SmDltKey key = {0};
+	SmDltTime until = {0};
+	uint8_t bytes[PLAN_SWITCH_MOST];
+	SmRequest request;
+	const char *di = plan_text(result, row, 6);
+	int64_t number;
+	int i;
+
+	if (protocol == PROTOCOL_MODBUS)
+	{
+		if (!plan_int(result, row, 3, 0, 65535, &number))
+			return false;
+		action->address = (int) number;
+		return mbap_build_write(&request, 1, function, action->address, action->words,
+								action->count);
+	}
+	for (i = 0; i < action->count; i++)
+	{
+		if (action->words[i] > 255)
+			return false;
+		bytes[i] = (uint8_t) action->words[i];
+	}
+	action->valid_s = plan_int(result, row, 7, 1, 86400, &number) ? (int) number : 0;
+	if (function == DLT645_SWITCH)
+		return action->count == 1 && action->valid_s > 0 &&
+			   dlt645_build_switch(&request, &target, &key, bytes[0], &until);
+	return function == (protocol == PROTOCOL_DLT645_2007 ? DLT645_WRITE_2007 : DLT645_WRITE_1997) &&
+		   action->count > 0 && di != NULL && dlt645_parse_di(protocol, di, &action->di) &&
+		   dlt645_build_write(&request, &target, action->di, &key, bytes, action->count);
+}
+
 static void
 plan_parse_switches(SmPlan *plan, PGresult *result)
 {
-	static const char *const names[SWITCH_ACTIONS] = {"open", "close", "permit_close"};
+	static const char *const names[SWITCH_ACTIONS] = {"open", "close", "permit_close", "keep",
+													  "release"};
 	int rows = PQntuples(result);
 	int row;
 	int i;
@@ -237,29 +318,46 @@ plan_parse_switches(SmPlan *plan, PGresult *result)
 		SmModel *model = plan_find_model(plan, plan_text(result, row, 0));
 		const char *name = PQgetvalue(result, row, 1);
 		SmSwitch action = {.known = true};
-		SmRequest request;
-		int64_t numbers[3];
+		int64_t numbers[2];
 
 		if (model == NULL)
 			continue;
-		action.count = plan_parse_array(plan_text(result, row, 4), action.words, MBAP_WRITE_MAX);
+		action.count = plan_parse_array(plan_text(result, row, 4), action.words, PLAN_SWITCH_MOST);
 		for (i = 0; i < SWITCH_ACTIONS && strcmp(name, names[i]) != 0; i++)
 			;
-		if (i == SWITCH_ACTIONS || !plan_int(result, row, 2, 5, 16, &numbers[0]) ||
-			!plan_int(result, row, 3, 0, 65535, &numbers[1]) ||
-			!plan_int(result, row, 5, 0, 600000, &numbers[2]) ||
-			!mbap_build_write(&request, 1, (int) numbers[0], (int) numbers[1], action.words,
-							  action.count))
+		if (i == SWITCH_ACTIONS || !plan_int(result, row, 2, 1, 255, &numbers[0]) ||
+			!plan_int(result, row, 5, 0, 600000, &numbers[1]) ||
+			!plan_parse_write(result, row, model->protocol, (int) numbers[0], &action))
 		{
 			plan_problem(plan, 0, false, 0, "model %s: switch instruction \"%s\" cannot be sent",
 						 model->name, name);
 			continue;
 		}
 		action.function = (int) numbers[0];
-		action.address = (int) numbers[1];
-		action.settle_ms = (int) numbers[2];
+		action.settle_ms = (int) numbers[1];
 		model->switches[i] = action;
 	}
+}
+
+/* Who a concentrator is and where its meters hang; without an address, the first login tells. */
+static const char *
+plan_parse_station(PGresult *result, int row, SmPlanGateway *gateway)
+{
+	const char *registration = plan_text(result, row, 9);
+	int64_t port;
+	int64_t line;
+
+	if (!plan_int(result, row, 13, 0, 31, &port) || !plan_int(result, row, 14, 0, 255, &line))
+		return "the concentrator's port or line is out of range";
+	if (registration != NULL)
+		gateway->wire.known = q376_parse_address(registration, &gateway->wire.station);
+	if (registration != NULL && !gateway->wire.known)
+		return "registration is not the address of a concentrator, such as 4403-01234";
+	gateway->wire.port = (uint8_t) port;
+	gateway->wire.line = (uint8_t) line;
+	/* The concentrator has to give up on a meter before we give up on the concentrator. */
+	gateway->wire.timeout_s = gateway->timeout_ms > 2000 ? (gateway->timeout_ms - 1000) / 1000 : 1;
+	return NULL;
 }
 
 /* Understands how a gateway is reached and how fast; what is wrong with it, or NULL. */
@@ -278,8 +376,7 @@ plan_parse_gateway(PGresult *result, int row, SmPlanGateway *gateway)
 	int64_t timeout_ms;
 	int64_t gap_ms;
 
-	gateway->rtu = text.transport != NULL && strcmp(text.transport, "rtu-over-tcp") == 0;
-	if (text.transport == NULL || (!gateway->rtu && strcmp(text.transport, "modbus-tcp") != 0))
+	if (text.transport == NULL || !wire_find_kind(text.transport, &gateway->wire.kind))
 		return "its transport is not one this poller speaks";
 	if (!plan_int(result, row, 4, 1, 600000, &timeout_ms) ||
 		!plan_int(result, row, 5, 0, 600000, &gap_ms) ||
@@ -287,7 +384,10 @@ plan_parse_gateway(PGresult *result, int row, SmPlanGateway *gateway)
 		return "its times are out of range";
 	gateway->timeout_ms = (int) timeout_ms;
 	gateway->gap_ms = (int) gap_ms;
-	gateway->good = route_parse(&text, &gateway->route, &why);
+	if (gateway->wire.kind == WIRE_Q376)
+		why = plan_parse_station(result, row, gateway);
+	if (why == NULL)
+		gateway->good = route_parse(&text, &gateway->route, &why);
 	return why;
 }
 
@@ -320,24 +420,73 @@ plan_parse_gateways(SmPlan *plan, PGresult *result)
 
 /* Whether a meter can be read as it stands in the plan; notes the problem when it cannot. */
 static bool
-plan_check_meter(SmPlan *plan, SmPlanMeter *meter, const char *address, const char *model)
+plan_check_meter(SmPlan *plan, SmPlanMeter *meter, SmWireKind wire, const char *address,
+				 const char *model)
 {
-	int64_t unit;
-
 	meter->model = plan_find_model(plan, model);
-	if (!base_parse_int(address, 0, 255, &unit))
-		plan_problem(plan, meter->site_id, false, meter->meter_id,
-					 "bus address \"%s\" is not a Modbus unit (0 to 255)",
-					 address != NULL ? address : "");
-	else if (meter->model == NULL || meter->model->point_count == 0)
+	if (meter->model == NULL || meter->model->point_count == 0)
 		plan_problem(plan, meter->site_id, false, meter->meter_id,
 					 "model \"%s\" has no registers that can be read", model != NULL ? model : "");
+	else if (!wire_carries(wire, meter->model->protocol))
+		plan_problem(plan, meter->site_id, false, meter->meter_id,
+					 "model \"%s\" does not speak what its gateway carries", model);
+	else if (address == NULL || !wire_parse_target(meter->model->protocol, address, &meter->target))
+		plan_problem(plan, meter->site_id, false, meter->meter_id, "bus address \"%s\" is not %s",
+					 address != NULL ? address : "",
+					 meter->model->protocol == PROTOCOL_MODBUS
+						 ? "a Modbus unit (0 to 255)"
+						 : "a DL/T 645 address (1 to 12 digits, A for any)");
 	else
-	{
-		meter->unit = (int) unit;
 		return true;
+	return false;
+}
+
+/* Whether the address of a meter may be that of others, too. */
+static bool
+plan_is_wildcard(const SmTarget *target)
+{
+	int i;
+
+	for (i = 0; target->protocol != PROTOCOL_MODBUS && i < REQUEST_ADDRESS; i++)
+	{
+		if (target->address[i] >> 4 == 0xA || (target->address[i] & 0x0F) == 0xA)
+			return true;
 	}
 	return false;
+}
+
+/* Leaves out meters under a wildcard address that are not alone behind their gateway. */
+static void
+plan_check_wildcards(SmPlan *plan)
+{
+	int kept = 0;
+	int i;
+	int j;
+
+	for (i = 0; i < plan->meter_count; i++)
+	{
+		SmPlanMeter *meter = &plan->meters[i];
+		bool alone = true;
+
+		for (j = 0; plan_is_wildcard(&meter->target) && j < plan->meter_count; j++)
+			alone = alone && (j == i || plan->meters[j].site_id != meter->site_id ||
+							  plan->meters[j].gateway_id != meter->gateway_id);
+		meter->alone = alone;
+	}
+	for (i = 0; i < plan->meter_count; i++)
+	{
+		SmPlanMeter *meter = &plan->meters[i];
+
+		if (meter->alone)
+			plan->meters[kept++] = *meter;
+		else
+		{
+			plan_problem(plan, meter->site_id, false, meter->meter_id,
+						 "its address asks any meter, and it is not alone behind its gateway");
+			free(meter->refused);
+		}
+	}
+	plan->meter_count = kept;
 }
 
 static void
@@ -361,9 +510,15 @@ plan_parse_meters(SmPlan *plan, PGresult *result)
 		gateway = plan_find_gateway(plan, meter->site_id, meter->gateway_id);
 		if (gateway == NULL || !gateway->good)
 			continue;
-		if (plan_check_meter(plan, meter, plan_text(result, row, 3), plan_text(result, row, 4)))
-			plan->meter_count++;
+		if (!plan_check_meter(plan, meter, gateway->wire.kind, plan_text(result, row, 3),
+							  plan_text(result, row, 4)))
+			continue;
+		if (plan_text(result, row, 5) != NULL &&
+			plan_int(result, row, 6, 0, INT32_MAX, &meter->ask_again_s))
+			meter->refused = base_copy(plan_text(result, row, 5));
+		plan->meter_count++;
 	}
+	plan_check_wildcards(plan);
 }
 
 /*
@@ -373,7 +528,7 @@ plan_parse_meters(SmPlan *plan, PGresult *result)
 SmPlan *
 plan_parse(PGresult *const *results, int count, const char **why)
 {
-	static const int columns[PLAN_RESULTS] = {4, 9, 6, 15, 5};
+	static const int columns[PLAN_RESULTS] = {5, 13, 8, 15, 7};
 	SmPlan *plan;
 	int i;
 
@@ -409,6 +564,8 @@ plan_free(SmPlan *plan)
 	}
 	for (i = 0; i < plan->gateway_count; i++)
 		route_free(&plan->gateways[i].route);
+	for (i = 0; i < plan->meter_count; i++)
+		free(plan->meters[i].refused);
 	for (i = 0; i < plan->problem_count; i++)
 		free(plan->problems[i].text);
 	free(plan->models);

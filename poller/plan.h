@@ -8,16 +8,19 @@
 
 #include "base.h"
 #include "coalesce.h"
-#include "mbap.h"
 #include "route.h"
+#include "wire.h"
 
 #define PLAN_RESULTS 5
+#define PLAN_SWITCH_MOST 8
 
 typedef enum SmSwitchAction
 {
 	SWITCH_OPEN,
 	SWITCH_CLOSE,
 	SWITCH_PERMIT_CLOSE,
+	SWITCH_KEEP,
+	SWITCH_RELEASE,
 	SWITCH_ACTIONS
 } SmSwitchAction;
 
@@ -25,16 +28,19 @@ typedef enum SmSwitchAction
 typedef struct SmSwitch
 {
 	bool known;
-	int function;
+	int function; /* of Modbus, or control byte of DL/T 645 */
 	int address;
-	uint16_t words[MBAP_WRITE_MAX];
+	uint32_t di;                      /* DL/T 645: what is written, unless it is a command of 1CH */
+	uint16_t words[PLAN_SWITCH_MOST]; /* registers, or bytes */
 	int count;
+	int valid_s; /* of 1CH: how long the meter may obey */
 	int settle_ms;
 } SmSwitch;
 
 typedef struct SmModel
 {
 	char *name;
+	SmProtocol protocol;
 	int max_registers;
 	int max_gap;
 	int turnaround_ms;
@@ -50,7 +56,7 @@ typedef struct SmPlanGateway
 	int site_id;
 	int64_t gateway_id;
 	SmRoute route;
-	bool rtu; /* frames without transaction numbers */
+	SmWire wire;
 	int timeout_ms;
 	int gap_ms;
 	int64_t poll_interval_ms;
@@ -62,7 +68,10 @@ typedef struct SmPlanMeter
 	int site_id;
 	int64_t meter_id;
 	int64_t gateway_id;
-	int unit;
+	SmTarget target;
+	char *refused;       /* what it does not have, as round_refused_text() writes it; or NULL */
+	int64_t ask_again_s; /* when that is asked for again */
+	bool alone;          /* or not, but with an address of its own */
 	const SmModel *model;
 } SmPlanMeter;
 

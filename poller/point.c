@@ -3,7 +3,8 @@
  *
  * A register that says "not available" gives no value: all bits set in an unsigned register, the
  * largest or smallest number in a signed one, and for energy also the patterns of the other kind;
- * NaN and infinities in a float. A missing value is honest, 6553.5 V is an alarm at night.
+ * NaN and infinities in a float. An item of DL/T 645 is all FFH for that. A missing value is
+ * honest, 6553.5 V is an alarm at night.
  */
 #include <math.h>
 #include <string.h>
@@ -30,7 +31,8 @@ static const struct
 } point_types[POINT_TYPE_COUNT] = {{"u16", 1, false},  {"i16", 1, true},    {"u32be", 2, false},
 								   {"i32be", 2, true}, {"u32sw", 2, false}, {"i32sw", 2, true},
 								   {"f32be", 2, true}, {"f32sw", 2, true},  {"u64be", 4, false},
-								   {"i64be", 4, true}, {"bit", 1, false}};
+								   {"i64be", 4, true}, {"bit", 1, false},   {"bcd", 0, false},
+								   {"sbcd", 0, true},  {"bits", 0, false}};
 
 bool
 point_find_metric(const char *name, SmMetric *metric)
@@ -116,12 +118,29 @@ point_parse_scale(const char *text, SmScale *scale)
 	return scale->times != 0;
 }
 
+/* Says what is wrong with an item of DL/T 645; NULL when nothing is. */
+static const char *
+point_check_item(const SmPoint *point)
+{
+	if (point->bytes < 1 || point->bytes > POINT_BYTES_MAX)
+		return "length is not 1 to 8 bytes";
+	if (point->block_offset < 0)
+		return "its place in the block cannot be";
+	if ((point->metric == METRIC_RELAY) != (point->type == POINT_BITS))
+		return "bits are for the relay, and the relay is in bits";
+	if (point->metric == METRIC_RELAY && point->closed_value == point->open_value)
+		return "open and closed look alike";
+	return NULL;
+}
+
 /* Says what is wrong with a point; NULL when nothing is. Static memory. */
 const char *
 point_check(const SmPoint *point)
 {
 	bool coil = point->function == 1 || point->function == 2;
 
+	if (point->type >= POINT_BCD)
+		return point->function == 0 ? point_check_item(point) : "registers hold no BCD";
 	if (point->function < 1 || point->function > 4)
 		return "function is not 1 to 4";
 	if (point->address < 0 || point->address + point_words(point->type) > 65536)
@@ -292,6 +311,83 @@ point_decode_value(const SmPoint *point, const uint16_t *words, SmValues *values
 						   &values->energy[point->metric]);
 	return point_store_number(values, point->metric,
 							  (double) scaled / (double) point_power_of_ten(point->scale.digits));
+}
+
+/* A BCD number, low digits first; false when a half byte is no digit. */
+static bool
+point_bcd(const uint8_t *data, int bytes, bool is_signed, int64_t *value)
+{
+	bool negative = is_signed && (data[bytes - 1] & 0x80) != 0;
+	int i;
+
+	*value = 0;
+	for (i = bytes - 1; i >= 0; i--)
+	{
+		int byte = is_signed && i == bytes - 1 ? data[i] & 0x7F : data[i];
+
+		if (byte >> 4 > 9 || (byte & 0x0F) > 9)
+			return false;
+		*value = *value * 100 + (byte >> 4) * 10 + (byte & 0x0F);
+	}
+	if (negative)
+		*value = -*value;
+	return true;
+}
+
+/* The number of an item: bits low byte first, or digits. */
+static SmPointState
+point_item_number(const SmPoint *point, const uint8_t *data, int64_t *number)
+{
+	uint64_t bits = 0;
+	bool all = true;
+	int i;
+
+	for (i = point->bytes - 1; i >= 0; i--)
+	{
+		bits = bits << 8 | data[i];
+		all = all && data[i] == 0xFF;
+	}
+	*number = (int64_t) bits;
+	if (all)
+		return POINT_ABSENT;
+	if (point->type == POINT_BITS)
+		return POINT_GOOD;
+	return point_bcd(data, point->bytes, point->type == POINT_SBCD, number) ? POINT_GOOD
+																			: POINT_NONSENSE;
+}
+
+static SmPointState
+point_item_value(const SmPoint *point, int64_t number, SmValues *values)
+{
+	SmWide scaled = (SmWide) number * point->scale.times;
+	int64_t divisor = point_power_of_ten(point->scale.digits);
+	bool good;
+
+	if (point->metric == METRIC_RELAY)
+		good = point_decode_relay(point, (uint64_t) number, values);
+	else if (point->metric <= METRIC_REACTIVE_VARH)
+		good = point_round(scaled, divisor, &values->energy[point->metric]);
+	else
+		good = point_store_number(values, point->metric, (double) scaled / (double) divisor);
+	return good ? POINT_GOOD : POINT_NONSENSE;
+}
+
+/* Decodes one item of DL/T 645 from where its data begin. */
+SmPointState
+point_decode_item(const SmPoint *point, const uint8_t *data, int length, SmValues *values)
+{
+	SmPointState state = POINT_NONSENSE;
+	int64_t number;
+
+	if (length >= point->bytes)
+		state = point_item_number(point, data, &number);
+	if (state == POINT_GOOD)
+		state = point_item_value(point, number, values);
+	if (state == POINT_GOOD)
+		values->present |= UINT32_C(1) << point->metric;
+	else
+		values->present &= ~(UINT32_C(1) << point->metric);
+	return state;
 }
 
 /* Decodes one point from its words into the values; false (and no value) when it has none. */

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define POINT_BYTES_MAX 8
+
 /* In the order of the columns of submeter.reading_input. */
 typedef enum SmMetric
 {
@@ -47,6 +49,9 @@ typedef enum SmPointType
 	POINT_U64BE,
 	POINT_I64BE,
 	POINT_BIT,
+	POINT_BCD,
+	POINT_SBCD,
+	POINT_BITS,
 	POINT_TYPE_COUNT
 } SmPointType;
 
@@ -67,14 +72,27 @@ typedef struct SmScale
 typedef struct SmPoint
 {
 	SmMetric metric;
-	int function;
+	int function; /* Modbus; 0: an item of DL/T 645 */
 	int address;
+	uint32_t di; /* DL/T 645 */
+	bool in_block;
+	uint32_t block_di; /* of a block that holds it, too */
+	int block_offset;
+	int bytes;
 	SmPointType type;
 	SmScale scale;
 	int64_t bit_mask;
 	int64_t closed_value;
 	int64_t open_value;
 } SmPoint;
+
+/* What the data of a point came to. */
+typedef enum SmPointState
+{
+	POINT_GOOD,
+	POINT_ABSENT,  /* the meter says that it has no value */
+	POINT_NONSENSE /* the data cannot be what they should be */
+} SmPointState;
 
 /* What a meter said. Only metrics whose bit is set in present count. */
 typedef struct SmValues
@@ -93,6 +111,8 @@ extern int point_words(SmPointType type);
 extern bool point_parse_scale(const char *text, SmScale *scale);
 extern const char *point_check(const SmPoint *point);
 extern bool point_decode(const SmPoint *point, const uint16_t *words, SmValues *values);
+extern SmPointState point_decode_item(const SmPoint *point, const uint8_t *data, int length,
+									  SmValues *values);
 extern bool point_has(const SmValues *values, SmMetric metric);
 extern const char *point_relay_name(SmRelay relay);
 

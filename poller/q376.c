@@ -216,3 +216,25 @@ q376_address_text(const SmQ376Address *address, char *text)
 {
 	snprintf(text, Q376_ADDRESS_TEXT, "%04X-%05u", address->region, address->terminal);
 }
+
+/* Reads such a text; false when it is none. */
+bool
+q376_parse_address(const char *text, SmQ376Address *address)
+{
+	unsigned terminal = 0;
+	int i;
+
+	memset(address, 0, sizeof(*address));
+	for (i = 0; i < 4; i++, text++)
+	{
+		if (*text < '0' || *text > '9')
+			return false;
+		address->region = (uint16_t) (address->region << 4 | (*text - '0'));
+	}
+	if (*text++ != '-')
+		return false;
+	for (i = 0; i < 5 && *text >= '0' && *text <= '9'; i++, text++)
+		terminal = terminal * 10 + (unsigned) (*text - '0');
+	address->terminal = (uint16_t) terminal;
+	return i > 0 && *text == '\0' && terminal <= UINT16_MAX;
+}

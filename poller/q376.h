@@ -50,6 +50,7 @@ extern int q376_build_forward(const SmQ376Address *address, uint8_t seq, uint8_t
 							  int timeout_s, const uint8_t *inner, int length,
 							  const uint8_t *password, uint8_t *bytes);
 extern bool q376_forwarded(const SmQ376Frame *frame, const uint8_t **inner, int *length);
+extern bool q376_parse_address(const char *text, SmQ376Address *address);
 extern void q376_address_text(const SmQ376Address *address, char *text);
 
 #endif

@@ -98,17 +98,22 @@ report_add_bus(SmText *list, SmBus *bus, int64_t now_us)
 	report_comma(list);
 	text_printf(list,
 				"{\"gateway_id\":%" PRId64 ",\"online\":%s,\"requests\":%" PRId64
-				",\"errors\":%" PRId64 ",\"round_ms\":",
-				bus->gateway_id, bus->online == 1 ? "true" : "false", bus->requests, bus->errors);
+				",\"errors\":%" PRId64 ",\"busy_ms\":%" PRId64,
+				bus->gateway_id, bus->online == 1 ? "true" : "false", bus->requests, bus->errors,
+				bus->busy_us / US_PER_MS);
+	if (bus->reported_us != 0)
+		text_printf(list, ",\"over_ms\":%" PRId64, (now_us - bus->reported_us) / US_PER_MS);
 	if (bus->round_ms > 0)
-		text_printf(list, "%" PRId64, bus->round_ms);
-	else
-		text_add(list, "null");
+		text_printf(list, ",\"round_ms\":%" PRId64, bus->round_ms);
+	if (bus->late_us >= 0)
+		text_printf(list, ",\"late_ms\":%" PRId64, bus->late_us / US_PER_MS);
 	text_add(list, ",\"last_error\":");
 	text_add_json(list, bus->error[0] != '\0' ? bus->error : NULL);
 	text_add(list, "}");
 	bus->requests = 0;
 	bus->errors = 0;
+	bus->busy_us %= US_PER_MS;
+	bus->late_us = -1;
 	bus->dirty = false;
 	bus->reported_us = now_us;
 }
@@ -117,10 +122,16 @@ static void
 report_add_meter(SmText *list, SmMeter *meter)
 {
 	report_comma(list);
-	text_printf(list, "{\"meter_id\":%" PRId64 ",\"online\":%s,\"failures\":%d,\"last_error\":",
-				meter->meter_id, meter->online == 1 ? "true" : "false", meter->failures);
+	text_printf(list,
+				"{\"meter_id\":%" PRId64 ",\"online\":%s,\"failures\":%d,\"errors\":%" PRId64
+				",\"refused\":",
+				meter->meter_id, meter->online == 1 ? "true" : "false", meter->failures,
+				meter->errors);
+	text_add_json(list, meter->refused);
+	text_add(list, ",\"last_error\":");
 	text_add_json(list, meter->error[0] != '\0' ? meter->error : NULL);
 	text_add(list, "}");
+	meter->errors = 0;
 	meter->dirty = false;
 }
 

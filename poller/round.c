@@ -15,8 +15,10 @@
 
 #define ROUND_BACKOFF_MOST_US (300 * US_PER_S)
 #define ROUND_BUSY_US US_PER_S
+#define ROUND_BUSY_MOST 6 /* doublings: half a minute */
 #define ROUND_URGENT_LEAST_US (10 * US_PER_S)
-#define ROUND_ASK_AGAIN_US (3600 * US_PER_S)
+#define ROUND_PROBE_LEAST_MS 200
+#define ROUND_FULL_EVERY 8
 #define ROUND_CLOCK_JUMP_MS INT64_C(3600000)
 
 static void round_done(void *context, const SmRequest *request, const SmAnswer *answer);
@@ -88,23 +90,32 @@ round_pick(SmBus *bus, int64_t now_us, int64_t *wake_us)
 	return NULL;
 }
 
-/* Goes back to the requests of the model. */
+/*
+ * Notes how much later than its interval a meter that answers has its turn: more than a little
+ * means that the bus cannot keep up.
+ */
 static void
-round_reset_blocks(SmMeter *meter)
+round_note_spacing(SmBus *bus, const SmMeter *meter, int64_t now_us)
 {
-	if (meter->own_blocks)
-		free(meter->blocks);
-	meter->own_blocks = false;
-	meter->blocks = meter->model->blocks;
-	meter->block_count = meter->model->block_count;
-	meter->ask_again_us = 0;
+	int slowness = round_slowness(bus);
+	int64_t late_us = now_us - meter->tried_us - bus->interval_us * (slowness > 0 ? slowness : 1);
+
+	if (meter->failures > 0 || meter->tried_us <= bus->up_us || meter->urgent)
+		return;
+	if (late_us < 0)
+		late_us = 0;
+	if (bus->late_us < late_us)
+		bus->late_us = late_us;
 }
 
 static void
 round_start(SmBus *bus, SmMeter *meter, int64_t now_us)
 {
 	if (meter->ask_again_us != 0 && meter->ask_again_us <= now_us)
-		round_reset_blocks(meter);
+	{
+		learn_reset(meter);
+		meter->relearnt = true;
+	}
 	if (bus->round_count == 0)
 		bus->round_started_us = now_us;
 	if (meter->round != bus->round || bus->round_count == 0)
@@ -112,7 +123,9 @@ round_start(SmBus *bus, SmMeter *meter, int64_t now_us)
 		meter->round = bus->round;
 		bus->round_count++;
 	}
+	round_note_spacing(bus, meter, now_us);
 	meter->tried_us = now_us;
+	bus->asked_twice = bus->doubtful = false;
 	bus->reading = meter;
 	bus->block = 0;
 	bus->values_ms = 0;
@@ -178,10 +191,12 @@ round_succeed(SmBus *bus)
 	int64_t wait_us = bus->interval_us * (slowness > 0 ? slowness : 1);
 	bool urgent = meter->urgent;
 
-	if (meter->online != 1 || meter->failures != 0)
+	if (meter->online != 1 || meter->failures != 0 || meter->relearnt)
 		meter->dirty = true;
+	meter->relearnt = false;
 	meter->online = 1;
 	meter->failures = 0;
+	meter->busy = 0;
 	meter->urgent = false;
 	meter->tries_left = 0;
 	meter->due_us += wait_us;
@@ -196,7 +211,7 @@ round_succeed(SmBus *bus)
 	{
 		reading.ts_ms = round_stamp(meter, bus->values_ms);
 		meter->last_ms = reading.ts_ms;
-		if (meter->ask_again_us == 0)
+		if (!bus->doubtful && !learn_is_lacking(meter))
 			field_set_error(meter->error, NULL, &meter->dirty);
 		field->hooks.reading(field->hooks.context, &reading, urgent);
 	}
@@ -227,13 +242,21 @@ round_backoff_us(const SmBus *bus, int failures)
 	return wait_us < ROUND_BACKOFF_MOST_US ? wait_us : ROUND_BACKOFF_MOST_US;
 }
 
+/* How long to leave a meter alone that has something else to do. */
+static int64_t
+round_busy_us(SmMeter *meter)
+{
+	if (meter->busy < ROUND_BUSY_MOST)
+		meter->busy++;
+	return ROUND_BUSY_US << (meter->busy - 1);
+}
+
 /* A meter did not answer, or not with something of use. */
 static void
 round_fail(SmBus *bus, const SmAnswer *answer)
 {
 	SmMeter *meter = bus->reading;
-	bool busy =
-		answer->kind == ANSWER_EXCEPTION && (answer->exception == 5 || answer->exception == 6);
+	bool busy = answer->kind == ANSWER_EXCEPTION && answer->refusal == REFUSAL_BUSY;
 	int64_t wait_us;
 
 	bus->reading = NULL;
@@ -241,6 +264,7 @@ round_fail(SmBus *bus, const SmAnswer *answer)
 		return;
 	if (!busy)
 		meter->failures++;
+	meter->errors++;
 	meter->urgent = false;
 	meter->dirty = true;
 	if (meter->failures >= 2 && meter->online != 0)
@@ -249,7 +273,7 @@ round_fail(SmBus *bus, const SmAnswer *answer)
 		log_warning("meter %d/%lld: %s", meter->site_id, (long long) meter->meter_id, answer->text);
 	}
 	field_set_error(meter->error, answer->text, &meter->dirty);
-	wait_us = busy ? ROUND_BUSY_US : base_jitter_us(round_backoff_us(bus, meter->failures));
+	wait_us = base_jitter_us(busy ? round_busy_us(meter) : round_backoff_us(bus, meter->failures));
 	if (wait_us < bus_late_us(bus, answer))
 		wait_us = bus_late_us(bus, answer);
 	meter->due_us = base_now_us() + wait_us;
@@ -259,75 +283,86 @@ round_fail(SmBus *bus, const SmAnswer *answer)
 	bus->field->hooks.changed(bus->field->hooks.context);
 }
 
-/* Makes the list of requests the meter's own, with room for one more. */
-static void
-round_own_blocks(SmMeter *meter)
+/* Whether the meter said that it does not have what was asked for; of blocks many know nothing. */
+static bool
+round_is_refused(const SmBus *bus, const SmAnswer *answer)
 {
-	size_t count = (size_t) meter->block_count;
-	SmBlock *blocks = base_alloc((count + 1) * sizeof(SmBlock));
+	bool lax = bus->reading->blocks[bus->block].is_block && answer->code != 0;
 
-	memcpy(blocks, meter->blocks, count * sizeof(SmBlock));
-	if (meter->own_blocks)
-		free(meter->blocks);
-	meter->blocks = blocks;
-	meter->own_blocks = true;
+	return answer->kind == ANSWER_EXCEPTION &&
+		   (answer->refusal == REFUSAL_NO_DATA || answer->refusal == REFUSAL_FUNCTION ||
+			answer->refusal == REFUSAL_PASSWORD || (answer->refusal == REFUSAL_OTHER && lax));
 }
 
-/*
- * The meter has no such registers: ask for the parts instead, or, when there are no parts, do not
- * ask again for an hour.
- */
-static void
-round_refuse(SmBus *bus, int exception)
+/* Values that cannot be are dropped and counted; the question is asked once more before that. */
+static bool
+round_is_nonsense(SmBus *bus, const SmTaken *taken)
 {
 	SmMeter *meter = bus->reading;
-	SmBlock *block;
-	SmBlock left;
-	SmBlock right;
 	char text[FIELD_ERROR];
 
-	round_own_blocks(meter);
-	block = &meter->blocks[bus->block];
-	if (exception != 1 && coalesce_split(meter->model->points, block, &left, &right))
+	if (taken->nonsense == 0)
+		return false;
+	bus->errors++;
+	meter->errors++;
+	meter->dirty = true;
+	if (!bus->asked_twice)
 	{
-		memmove(block + 1, block, (size_t) (meter->block_count - bus->block) * sizeof(SmBlock));
-		block[0] = left;
-		block[1] = right;
-		meter->block_count++;
-		return;
+		bus->asked_twice = true;
+		return true;
 	}
-	block->refused = true;
-	meter->ask_again_us = base_now_us() + ROUND_ASK_AGAIN_US;
-	snprintf(text, sizeof(text), "function %d, %s at %d: %s", block->function,
-			 point_metric_name(meter->model->points[block->first].metric), block->address,
-			 mbap_exception_text(exception));
-	log_warning("meter %d/%lld: %s; it is not asked for again", meter->site_id,
-				(long long) meter->meter_id, text);
+	snprintf(text, sizeof(text), "%s: what it answers is no number of its kind",
+			 point_metric_name(taken->first_wrong));
 	field_set_error(meter->error, text, &meter->dirty);
-	bus->block++;
+	bus->doubtful = true;
+	return false;
 }
 
-/* Takes the values of a good answer. */
+/* Takes the values of a good answer; when they cannot be, the question stands. */
 static void
 round_take(SmBus *bus, const SmRequest *request, const SmAnswer *answer)
 {
-	const SmMeter *meter = bus->reading;
-	const SmBlock *block = &meter->blocks[bus->block];
-	uint16_t words[MBAP_READ_MAX];
-	int i;
+	SmMeter *meter = bus->reading;
+	SmTaken taken;
 
-	mbap_words(request, answer->frame->pdu + 2, words);
-	for (i = block->first; i < block->first + block->points; i++)
-	{
-		const SmPoint *point = &meter->model->points[i];
-
-		if (point_decode(point, words + point->address - block->address, &bus->values) &&
-			point->metric == METRIC_ENERGY_WH)
-			bus->values_ms = answer->wall_ms;
-	}
-	if (!point_has(&bus->values, METRIC_ENERGY_WH))
+	coalesce_take(meter->model->points, &meter->blocks[bus->block], request, answer->data,
+				  answer->length, &bus->values, &taken);
+	if (meter->longest_us < answer->took_us)
+		meter->longest_us = answer->took_us;
+	else
+		meter->longest_us -= meter->longest_us / 64;
+	if (bus->longest_us < meter->longest_us)
+		bus->longest_us = meter->longest_us;
+	if (round_is_nonsense(bus, &taken))
+		return;
+	if (taken.energy || !point_has(&bus->values, METRIC_ENERGY_WH))
 		bus->values_ms = answer->wall_ms;
+	bus->asked_twice = false;
 	bus->block++;
+}
+
+/* The meter refuses this item now, without saying that it has none: the others are still asked for. */
+static void
+round_skip(SmBus *bus, const SmAnswer *answer)
+{
+	SmMeter *meter = bus->reading;
+	char text[FIELD_ERROR];
+
+	meter->errors++;
+	snprintf(text, sizeof(text), "%s: %s",
+			 point_metric_name(meter->model->points[meter->blocks[bus->block].first].metric),
+			 answer->text);
+	field_set_error(meter->error, text, &meter->dirty);
+	bus->doubtful = true;
+	bus->block++;
+}
+
+/* Whether a meter that refuses an item of DL/T 645 for no clear reason may still give the others. */
+static bool
+round_is_skipped(const SmBus *bus, const SmAnswer *answer)
+{
+	return answer->kind == ANSWER_EXCEPTION && answer->refusal == REFUSAL_OTHER &&
+		   bus->reading->target.protocol != PROTOCOL_MODBUS && answer->code != 0;
 }
 
 /* An answer to a routine question came, or none. */
@@ -340,8 +375,10 @@ round_done(void *context, const SmRequest *request, const SmAnswer *answer)
 		return;
 	if (answer->kind == ANSWER_GOOD)
 		round_take(bus, request, answer);
-	else if (answer->kind == ANSWER_EXCEPTION && answer->exception >= 1 && answer->exception <= 3)
-		round_refuse(bus, answer->exception);
+	else if (round_is_refused(bus, answer))
+		bus->block += !learn_refused(bus->reading, bus->block, answer);
+	else if (round_is_skipped(bus, answer))
+		round_skip(bus, answer);
 	else
 	{
 		round_fail(bus, answer);
@@ -351,6 +388,38 @@ round_done(void *context, const SmRequest *request, const SmAnswer *answer)
 		bus->block++;
 	if (bus->block == bus->reading->block_count)
 		round_succeed(bus);
+}
+
+/*
+ * How long to wait for this meter; 0: as the gateway says. One that has been silent is given twice
+ * the longest time it, or its neighbours, ever took, so that the dead cost the living little; now
+ * and then the whole time, for it may have become slower.
+ */
+static int
+round_timeout_ms(const SmBus *bus, const SmMeter *meter)
+{
+	int64_t longest_us = meter->longest_us > 0 ? meter->longest_us : bus->longest_us;
+	int64_t probe_ms = 2 * longest_us / US_PER_MS;
+
+	if (meter->failures < 2 || meter->failures % ROUND_FULL_EVERY == 0 || longest_us == 0)
+		return 0;
+	if (probe_ms < ROUND_PROBE_LEAST_MS)
+		probe_ms = ROUND_PROBE_LEAST_MS;
+	return probe_ms < bus->timeout_ms ? (int) probe_ms : 0;
+}
+
+/* Whether some meter of this bus answers. */
+bool
+round_has_life(const SmBus *bus)
+{
+	int i;
+
+	for (i = 0; i < bus->meter_count; i++)
+	{
+		if (bus->meters[i]->online == 1 && bus->meters[i]->failures == 0)
+			return true;
+	}
+	return false;
 }
 
 /* The next question of the routine, if there is one now. */
@@ -375,7 +444,8 @@ round_next(SmBus *bus, int64_t now_us, SmExchange *exchange, int64_t *wake_us)
 	}
 	meter = bus->reading;
 	block = &meter->blocks[bus->block];
-	mbap_build_read(&exchange->request, meter->unit, block->function, block->address, block->count);
+	coalesce_request(&meter->target, block, &exchange->request);
+	exchange->timeout_ms = round_timeout_ms(bus, meter);
 	exchange->turnaround_ms = meter->model->turnaround_ms;
 	exchange->is_command = false;
 	exchange->done = round_done;
@@ -450,17 +520,4 @@ field_read_soon(SmField *field, int site_id, int64_t meter_id)
 		return;
 	meter->urgent = true;
 	bus_hurry(meter->bus);
-}
-
-/* Registers that meters refused are asked for again: the map, or the meter, may be another one. */
-void
-field_ask_refused_again(SmField *field)
-{
-	int i;
-
-	for (i = 0; i < field->meter_count; i++)
-	{
-		if (field->meters[i]->ask_again_us != 0)
-			field->meters[i]->ask_again_us = 1;
-	}
 }

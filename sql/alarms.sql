@@ -61,6 +61,23 @@ SELECT pg_temp.seen('2026-03-02 13:00', '{1,2,3}');
 SELECT * FROM pg_temp.run('2026-03-02 13:00');
 UPDATE submeter.gateway SET enabled = true;
 
+-- A meter that lacks what its model wants; blocks it does not know are no matter. A bus that cannot keep up, for long.
+UPDATE submeter.meter_state SET refused = '0201FF00*', refused_at = '2026-03-02 13:00' WHERE meter_id = 1;
+SELECT * FROM pg_temp.run('2026-03-02 13:01');
+UPDATE submeter.meter_state SET refused = '0201FF00* 02010200=v_b 02010300=v_c', refused_at = '2026-03-02 13:01' WHERE meter_id = 1;
+SELECT pg_temp.seen('2026-03-02 13:02');
+SELECT * FROM pg_temp.run('2026-03-02 13:02');
+SELECT detail, raised_at FROM submeter.alarm WHERE rule = 'wrong_map';
+UPDATE submeter.meter_state SET refused = NULL WHERE meter_id = 1;
+UPDATE submeter.gateway SET online = true, late_ms = 31000, utilisation = 0.994, poll_interval = '1 min' WHERE code = 'G1';
+SELECT * FROM pg_temp.run('2026-03-02 13:03');
+SELECT pg_temp.seen('2026-03-02 13:17');
+SELECT * FROM pg_temp.run('2026-03-02 13:17');
+SELECT * FROM pg_temp.run('2026-03-02 13:18');
+SELECT detail, raised_at FROM submeter.alarm WHERE rule = 'bus_overloaded';
+UPDATE submeter.gateway SET late_ms = 29000 WHERE code = 'G1';
+SELECT * FROM pg_temp.run('2026-03-02 13:19');
+
 -- Overload must last; no voltage behind a closed breaker; an open one that draws.
 SELECT pg_temp.seen('2026-03-02 14:00'), pg_temp.seen('2026-03-02 14:00', '{1}', 230, 61);
 SELECT * FROM pg_temp.run('2026-03-02 14:00:10');

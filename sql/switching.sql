@@ -302,6 +302,17 @@ SELECT split_part(pg_temp.refusal('SELECT submeter.report_field(2, NULL, NULL)')
 RESET ROLE;
 SELECT online, requests, errors, round_ms, last_error, last_contact_at IS NOT NULL AS seen, offline_since IS NOT NULL AS gone, recovered_at FROM submeter.gateway WHERE gateway_id = 1;
 SELECT meter_id, online, failures, last_error FROM submeter.meter_state WHERE online IS NOT NULL ORDER BY meter_id;
+-- Time in use adds up, its share follows; what a meter does not have comes back with the plan, for a day.
+SELECT submeter.report_field(1, '[{"gateway_id":1,"online":true,"busy_ms":15000,"over_ms":20000,"late_ms":0}]',
+	'[{"meter_id":1,"online":true,"errors":2,"refused":"0201FF00* 02010200=v_b"}]');
+SELECT submeter.report_field(1, '[{"gateway_id":1,"online":true,"busy_ms":6000,"over_ms":20000}]', '[{"meter_id":1,"online":true,"errors":1,"refused":"0201FF00* 02010200=v_b"}]');
+SELECT busy_ms, round(utilisation::numeric, 3) AS utilisation, late_ms FROM submeter.gateway WHERE gateway_id = 1;
+SELECT refused, ask_again_s BETWEEN 86390 AND 86400 AS in_a_day FROM submeter.poller_meters() WHERE meter_id = 1;
+SELECT errors, refused_at < clock_timestamp() AS noted_once FROM submeter.meter_state WHERE meter_id = 1;
+UPDATE submeter.meter_state SET refused_at = now() - interval '1 day' WHERE meter_id = 1;
+SELECT refused, ask_again_s FROM submeter.poller_meters() WHERE meter_id = 1;
+SELECT submeter.report_field(1, NULL, '[{"meter_id":1,"online":true,"refused":null}]');
+SELECT refused, refused_at FROM submeter.meter_state WHERE meter_id = 1;
 -- A blip is no outage.
 SELECT submeter.report_field(1, '[{"gateway_id":1,"online":true}]', NULL);
 SELECT g.online, g.offline_since, g.recovered_at, s.recovered_at FROM submeter.gateway g JOIN submeter.site s USING (site_id) WHERE gateway_id = 1;

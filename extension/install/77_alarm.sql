@@ -9,6 +9,8 @@ AS $$
 	FROM (VALUES
 		('meter_silent', 'device', 'warning', '15 min', 'A meter does not answer while its gateway does. Check its supply, its address and the bus.'),
 		('gateway_down', 'device', 'critical', '2 min', 'A gateway does not answer: none of its meters can be read or switched. Check its power and the network.'),
+		('wrong_map', 'device', 'warning', '0', 'A meter says that it does not have what its model wants read: these values are missing. Check that the model is the right one (submeter-poller check-model), or correct a copy of it.'),
+		('bus_overloaded', 'device', 'warning', '15 min', 'The meters behind a gateway cannot all be read within its poll_interval. Read less often, put fewer meters on the bus, or make the line faster.'),
 		('suspect_reading', 'device', 'warning', '0', 'A reading cannot be right as it stands and is not used. Judge it with judge_reading().'),
 		('register_jump', 'energy', 'warning', '0', 'A register ran backwards or faster than the meter can. Judge the reading; look for a reset or an exchanged meter.'),
 		('overload', 'electrical', 'critical', '1 min', 'More power than the meter is rated for. Reduce the load before the breaker does.'),
@@ -111,13 +113,24 @@ AS $$
 	SELECT 'gateway_down', NULL::bigint, g.gateway_id, g.since, format('gateway %s does not answer', g.code)
 	FROM gateway g
 	UNION ALL
+	SELECT 'bus_overloaded', NULL, g.gateway_id, line_conditions.as_of,
+		format('gateway %s: meters are read up to %s s late, the bus is in use %s %% of the time', g.code, round(g.late_ms / 1000.0), round((100 * g.utilisation)::numeric))
+	FROM submeter.gateway g
+	WHERE g.site_id = line_conditions.site_id AND g.enabled AND g.online AND g.late_ms > extract(epoch FROM g.poll_interval) * 500
+	UNION ALL
+	SELECT 'wrong_map', m.meter_id, NULL, s.refused_at, format('meter %s does not have: %s', m.code, (
+		SELECT string_agg(split_part(k.key, '=', 2), ', ') FROM regexp_split_to_table(s.refused, ' ') k(key) WHERE k.key LIKE '%=%'))
+	FROM submeter.meter_state s
+	JOIN submeter.meter m ON m.site_id = s.site_id AND m.meter_id = s.meter_id AND m.retired_at IS NULL
+	WHERE s.site_id = line_conditions.site_id AND s.refused LIKE '%=%'
+	UNION ALL
 	SELECT 'meter_silent', m.meter_id, NULL, m.contact_at, format('meter %s does not answer', m.code)
 	FROM meter m
 	WHERE NOT EXISTS (SELECT FROM gateway g WHERE g.gateway_id = m.gateway_id)
 		AND (m.online IS FALSE OR m.contact_at + 3 * m.poll_interval < line_conditions.as_of)
 $$;
 COMMENT ON FUNCTION submeter.line_conditions(int, timestamptz) IS
-'Gateways and meters that do not answer; a meter behind a silent gateway is not counted besides.';
+'Gateways and meters that do not answer (a meter behind a silent gateway is not counted besides), buses that cannot keep up, meters that lack what their model wants.';
 
 CREATE FUNCTION submeter.meter_conditions(site_id int, as_of timestamptz)
 RETURNS TABLE(rule text, meter_id bigint, gateway_id bigint, since timestamptz, detail text)

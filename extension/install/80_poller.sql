@@ -34,25 +34,27 @@ COMMENT ON FUNCTION submeter.poller_gateways(text, boolean) IS
 'The plan: enabled gateways, times in ms. For a poller: those it has leases on, and all that dial in. once: all, with the poller that holds each; without a name: all.';
 
 CREATE FUNCTION submeter.poller_meters()
-RETURNS TABLE(site_id int, meter_id bigint, gateway_id bigint, bus_address text, model text)
+RETURNS TABLE(site_id int, meter_id bigint, gateway_id bigint, bus_address text, model text, refused text, ask_again_s int)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 	-- authorize: poller_sites() guards and limits.
-	SELECT m.site_id, m.meter_id, m.gateway_id, m.bus_address, m.model
+	SELECT m.site_id, m.meter_id, m.gateway_id, m.bus_address, m.model, s.refused,
+		extract(epoch FROM s.refused_at + interval '1 day' - clock_timestamp())::int
 	FROM submeter.meter m
 	JOIN submeter.gateway g ON g.site_id = m.site_id AND g.gateway_id = m.gateway_id AND g.enabled
+	LEFT JOIN submeter.meter_state s ON s.site_id = m.site_id AND s.meter_id = m.meter_id AND s.refused_at > clock_timestamp() - interval '1 day'
 	WHERE m.site_id = ANY (submeter.poller_sites()) AND m.retired_at IS NULL
 	ORDER BY m.site_id, m.gateway_id, m.meter_id
 $$;
-COMMENT ON FUNCTION submeter.poller_meters() IS 'The plan: meters in service behind enabled gateways.';
+COMMENT ON FUNCTION submeter.poller_meters() IS 'The plan: meters in service behind enabled gateways; refused: what a meter turned out not to have within the last day, and in how many seconds it is asked for again.';
 
-CREATE FUNCTION submeter.poller_models() RETURNS TABLE(model text, max_registers int, max_gap int, turnaround_ms int)
+CREATE FUNCTION submeter.poller_models() RETURNS TABLE(model text, max_registers int, max_gap int, turnaround_ms int, protocol text)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 	-- authorize: poller_sites() guards; models belong to all sites.
-	SELECT o.model, o.max_registers, o.max_gap, o.turnaround_ms
+	SELECT o.model, o.max_registers, o.max_gap, o.turnaround_ms, o.protocol
 	FROM submeter.meter_model o
 	WHERE EXISTS (SELECT FROM submeter.meter m WHERE m.model = o.model AND m.site_id = ANY (submeter.poller_sites()))
 	ORDER BY o.model
@@ -60,25 +62,27 @@ $$;
 COMMENT ON FUNCTION submeter.poller_models() IS 'The plan: limits of the models in use.';
 
 CREATE FUNCTION submeter.poller_points()
-RETURNS TABLE(model text, metric text, function int, address int, type text, scale text, bit_mask int, closed_value int, open_value int)
+RETURNS TABLE(model text, metric text, function int, address int, type text, scale text, bit_mask int, closed_value int, open_value int,
+	di text, block_di text, block_offset int, bytes int)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 	-- authorize: poller_sites() guards; models belong to all sites.
-	SELECT p.model, p.metric, p.function::int, p.address, p.type, p.scale::text, p.bit_mask, p.closed_value, p.open_value
+	SELECT p.model, p.metric, p.function::int, p.address, p.type, p.scale::text, p.bit_mask, p.closed_value, p.open_value,
+		p.di, p.block_di, p.block_offset, p.bytes::int
 	FROM submeter.meter_point p
 	WHERE EXISTS (SELECT FROM submeter.meter m WHERE m.model = p.model AND m.site_id = ANY (submeter.poller_sites()))
-	ORDER BY p.model, p.function, p.address
+	ORDER BY p.model, p.function, p.address, p.di, p.metric
 $$;
-COMMENT ON FUNCTION submeter.poller_points() IS 'The plan: registers of the models in use; scale is a decimal number as text, raw x scale = value in Wh, V, A, W.';
+COMMENT ON FUNCTION submeter.poller_points() IS 'The plan: registers and data items of the models in use; scale is a decimal number as text, raw x scale = value in Wh, V, A, W.';
 
 CREATE FUNCTION submeter.poller_switches()
-RETURNS TABLE(model text, action text, function int, address int, registers int[], settle_ms int)
+RETURNS TABLE(model text, action text, function int, address int, registers int[], settle_ms int, di text, valid_s int)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 	-- authorize: poller_sites() guards; models belong to all sites.
-	SELECT w.model, w.action, w.function::int, w.address, w.registers, w.settle_ms
+	SELECT w.model, w.action, w.function::int, w.address, w.registers, w.settle_ms, w.di, w.valid_s
 	FROM submeter.meter_switch w
 	WHERE EXISTS (SELECT FROM submeter.meter m WHERE m.model = w.model AND m.site_id = ANY (submeter.poller_sites()))
 	ORDER BY w.model, w.action
@@ -516,7 +520,12 @@ BEGIN
 	SET online = r.online,
 		requests = g.requests + greatest(coalesce(r.requests, 0), 0),
 		errors = g.errors + greatest(coalesce(r.errors, 0), 0),
+		busy_ms = g.busy_ms + greatest(coalesce(r.busy_ms, 0), 0),
+		-- Lately: about the last minute.
+		utilisation = CASE WHEN r.over_ms > 0 THEN least(1, coalesce(g.utilisation, r.busy_ms::real / r.over_ms)
+			+ (r.busy_ms::real / r.over_ms - coalesce(g.utilisation, r.busy_ms::real / r.over_ms)) * least(1, r.over_ms / 60000.0)) ELSE g.utilisation END,
 		round_ms = coalesce(r.round_ms, g.round_ms),
+		late_ms = CASE WHEN r.online THEN coalesce(r.late_ms, g.late_ms) END,
 		last_error = r.last_error,
 		via = coalesce(r.via, g.via),
 		last_contact_at = CASE WHEN r.online THEN report_gateways.at ELSE g.last_contact_at END,
@@ -526,7 +535,7 @@ BEGIN
 		recovered_at = CASE WHEN r.online AND report_gateways.at - coalesce(g.offline_since, g.last_contact_at + 3 * g.poll_interval) >= restart
 			THEN report_gateways.at ELSE g.recovered_at END
 	FROM jsonb_to_recordset(coalesce(report_gateways.gateways, '[]'))
-		AS r(gateway_id bigint, online boolean, requests bigint, errors bigint, round_ms int, last_error text, via text)
+		AS r(gateway_id bigint, online boolean, requests bigint, errors bigint, busy_ms bigint, over_ms bigint, round_ms int, late_ms int, last_error text, via text)
 	WHERE g.site_id = report_gateways.site_id AND g.gateway_id = r.gateway_id;
 	IF outage >= greatest(hold, interval '1 min') AND jsonb_path_exists(coalesce(report_gateways.gateways, '[]'), '$[*] ? (@.online == true)') THEN
 		UPDATE submeter.site s SET recovered_at = report_gateways.at
@@ -550,18 +559,20 @@ BEGIN
 			HINT = 'For example [{"gateway_id":1,"online":true,"requests":12,"errors":0,"round_ms":35,"last_error":null}].';
 	END IF;
 	PERFORM submeter.report_gateways(report_field.site_id, report_field.gateways, at);
-	INSERT INTO submeter.meter_state AS s (site_id, meter_id, online, failures, last_error, last_contact_at)
-	SELECT m.site_id, m.meter_id, r.online, coalesce(r.failures, 0), r.last_error, CASE WHEN r.online THEN at END
-	FROM jsonb_to_recordset(coalesce(report_field.meters, '[]')) AS r(meter_id bigint, online boolean, failures int, last_error text)
+	INSERT INTO submeter.meter_state AS s (site_id, meter_id, online, failures, last_error, last_contact_at, errors, refused, refused_at)
+	SELECT m.site_id, m.meter_id, r.online, coalesce(r.failures, 0), r.last_error, CASE WHEN r.online THEN at END,
+		greatest(coalesce(r.errors, 0), 0), r.refused, CASE WHEN r.refused IS NOT NULL THEN at END
+	FROM jsonb_to_recordset(coalesce(report_field.meters, '[]')) AS r(meter_id bigint, online boolean, failures int, errors bigint, refused text, last_error text)
 	JOIN submeter.meter m ON m.site_id = report_field.site_id AND m.meter_id = r.meter_id
 	ORDER BY m.meter_id
 	ON CONFLICT ON CONSTRAINT meter_state_pkey DO UPDATE
 	SET online = EXCLUDED.online, failures = EXCLUDED.failures, last_error = EXCLUDED.last_error,
-		last_contact_at = coalesce(EXCLUDED.last_contact_at, s.last_contact_at);
+		last_contact_at = coalesce(EXCLUDED.last_contact_at, s.last_contact_at), errors = s.errors + EXCLUDED.errors, refused = EXCLUDED.refused,
+		refused_at = CASE WHEN EXCLUDED.refused IS NOT DISTINCT FROM s.refused THEN s.refused_at ELSE EXCLUDED.refused_at END;
 END
 $$;
 COMMENT ON FUNCTION submeter.report_field(int, jsonb, jsonb) IS
-'How the field fares: per gateway online, requests and errors since the last report, round_ms, last_error; per meter online, failures in a row, last_error. Unknown ids are skipped. 22023 when malformed.';
+'How the field fares: per gateway online, requests, errors and time in use since the last report (busy_ms of over_ms), round_ms, late_ms, last_error; per meter online, failures in a row, errors since the last report, refused, last_error. Unknown ids are skipped. 22023 when malformed.';
 
 GRANT EXECUTE ON FUNCTION submeter.poller_gateways(text, boolean), submeter.poller_meters(), submeter.poller_models(), submeter.poller_points(),
 	submeter.poller_switches(), submeter.claim_commands(text, int), submeter.send_command(int, bigint, text, text),

@@ -101,23 +101,24 @@ CREATE TABLE submeter.gateway (
 	busy_ms bigint NOT NULL DEFAULT 0,
 	utilisation real,
 	round_ms int,
+	late_ms int,
 	last_error text,
 	external_ref text,
 	PRIMARY KEY (site_id, gateway_id),
 	UNIQUE (site_id, code),
 	UNIQUE (site_id, external_ref),
 	CHECK (NOT dial_in OR (registration IS NOT NULL AND backup_address IS NULL)),
-	CHECK (dial_in OR registration IS NULL)
+	CHECK (dial_in OR registration IS NULL OR transport = 'q376-transparent')
 );
 SELECT submeter.describe('gateway', 'What a bus of meters is reached through (采控网关/集中器), and how it fares.', '{
 	"transport":"protocol and wire","address":"host:port; for dial_in the address to listen on, such as 0.0.0.0:5020; or a serial device with its line, /dev/ttyUSB0:9600:8N1",
 	"backup_address":"second host:port, tried when the first cannot be reached","dial_in":"the device connects to the poller instead of the other way round",
-	"registration":"for dial_in: what the device sends first, as text or as \\x and hex digits; for 376.1 the terminal''s address, region-terminal","heartbeat":"bytes the device sends now and then, as text or hex",
+	"registration":"for dial_in: what the device sends first, as text or as \\x and hex digits; for 376.1, also one that is dialled, the terminal''s address, region-terminal","heartbeat":"bytes the device sends now and then, as text or hex",
 	"heartbeat_answer":"what it wants to hear back, as text or hex","tls":"the connection is wrapped in TLS","poller":"name of the only poller that serves it, such as the one its serial line is plugged into; NULL: any","via":"what the connection was last made to, or where the device dialled in from","q376_port":"port of the concentrator its meters are on","q376_line":"line of that port: 107 = 2400 baud, even parity, 8 bits","timeout_ms":"longest wait for an answer",
 	"gap_ms":"pause between requests on this bus","poll_interval":"how often each meter is read","enabled":"false: left alone",
 	"online":"whether it answered last","last_contact_at":"when it last answered","offline_since":"since when it does not answer",
 	"recovered_at":"when it came back from its last outage","clock_set_at":"when the clocks of its meters were last set by broadcast: once a local day at most","requests":"requests sent so far","errors":"requests that failed so far","busy_ms":"time the bus was in use so far","utilisation":"share of the time it was in use lately, 0 to 1",
-	"round_ms":"time of the last whole round","last_error":"last error in words"}');
+	"round_ms":"time of the last whole round","late_ms":"how much later than poll_interval a meter was read, at worst, lately","last_error":"last error in words"}');
 
 CREATE TABLE submeter.meter_model (
 	model text PRIMARY KEY CHECK (model <> ''),

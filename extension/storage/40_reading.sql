@@ -113,7 +113,9 @@ CREATE TABLE submeter.meter_state (
 	last_contact_at timestamptz,
 	failures int NOT NULL DEFAULT 0,
 	last_error text,
+	errors bigint NOT NULL DEFAULT 0,
 	refused text,
+	refused_at timestamptz,
 	clock_offset_s int,
 	clock_at timestamptz,
 	clock_error text,
@@ -129,7 +131,8 @@ SELECT submeter.describe('meter_state', 'Latest values of each meter: one hot ro
 	"valid_ts":"time of the last plausible reading","valid_wh":"its register: what the next one is compared with",
 	"max_power_w":"most power of any of its setups, before the multiplier","register_modulus_wh":"where its register rolls over",
 	"online":"whether it answered the poller last","last_contact_at":"when it last answered","failures":"failures in a row","last_error":"last error in words",
-	"refused":"registers the meter says it does not have, so that they are not asked for","clock_offset_s":"how far its own clock was ahead","clock_at":"when its clock was last read",
+	"errors":"questions that failed so far",
+	"refused":"registers and items the meter says it does not have, so that they are not asked for; =metric: what is lost with one","refused_at":"when that was learned; asked for again after a day","clock_offset_s":"how far its own clock was ahead","clock_at":"when its clock was last read",
 	"clock_error":"what is wrong with a clock that shows no time","clock_asked_at":"when a poller was last asked to read it","keep":"keep-power (保电) of the meter as it was last read back: on or off","keep_at":"when that was"}');
 
 CREATE TABLE submeter.meter_dirty (

@@ -1,7 +1,7 @@
 /*
  * test_poller_evidence.c - what a meter's answers prove about its breaker: a truth table
  */
-/* links: poller/evidence.c poller/coalesce.c poller/point.c poller/base.c */
+/* links: poller/evidence.c poller/coalesce.c poller/point.c poller/mbap.c poller/dlt645.c poller/dlt645_build.c poller/base.c */
 /* libs: -lm */
 #include "../../poller/command.h"
 #include "test_poller_tap.h"
@@ -156,7 +156,8 @@ test_json(void)
 	made.before = look(RELAY_CLOSED, 0, 0);
 	made.after = look(RELAY_OPEN, 0, 0);
 	made.written = made.echoed = true;
-	made.action = (SmSwitch){true, 16, 26, {0}, 1, 100};
+	made.action =
+		(SmSwitch){.known = true, .function = 16, .address = 26, .count = 1, .settle_ms = 100};
 	made.reads = 2;
 	made.seen_us = 40000;
 	snprintf(made.trouble, sizeof(made.trouble), "a \"quote\"\n\x80");
