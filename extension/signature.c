@@ -7,6 +7,8 @@
  */
 #include "module.h"
 
+#include <ctype.h>
+
 #include "common/hashfn.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -372,4 +374,49 @@ submeter_wechat_signed(PG_FUNCTION_ARGS)
 	message = palloc(headers.timestamp.length + headers.nonce.length + body.length + 3);
 	length = wechat_message(&headers, body, message);
 	PG_RETURN_BOOL(signed_by(key, message, length, headers.signature));
+}
+
+SM_FUNCTION(submeter_is_public_key);
+
+/*
+ * submeter.is_public_key(pem)
+ */
+Datum
+submeter_is_public_key(PG_FUNCTION_ARGS)
+{
+	SmBytes pem = bytes_of(PG_GETARG_TEXT_PP(0));
+	EVP_PKEY *key = crypto_public_key(pem.at, pem.length);
+	bool good = key != NULL;
+
+	EVP_PKEY_free(key);
+	PG_RETURN_BOOL(good);
+}
+
+SM_FUNCTION(submeter_url_encode);
+
+/*
+ * submeter.url_encode(value): RFC 3986, so everything but letters, digits and - . _ ~ is encoded.
+ */
+Datum
+submeter_url_encode(PG_FUNCTION_ARGS)
+{
+	SmBytes value = bytes_of(PG_GETARG_TEXT_PP(0));
+	text *result = palloc(VARHDRSZ + 3 * value.length);
+	char *at = VARDATA(result);
+
+	for (size_t i = 0; i < value.length; i++)
+	{
+		unsigned char c = (unsigned char) value.at[i];
+
+		if ((c < 0x80 && isalnum(c)) || (c != '\0' && strchr("-._~", c) != NULL))
+			*at++ = (char) c;
+		else
+		{
+			*at++ = '%';
+			*at++ = "0123456789ABCDEF"[c >> 4];
+			*at++ = "0123456789ABCDEF"[c & 15];
+		}
+	}
+	SET_VARSIZE(result, at - (char *) result);
+	PG_RETURN_TEXT_P(result);
 }

@@ -147,10 +147,10 @@ SELECT routine FROM routine
 WHERE language IN ('sql', 'plpgsql') AND 'site_id' = ANY (arguments) AND (modes IS NULL OR modes[array_position(arguments, 'site_id')] = 'i')
 	AND source ~ '\msite_id\M' AND source !~ ('\m' || name || '\.site_id\M') ORDER BY 1;
 -- arguments that no body uses under the name of its function (policy_decide touches no table, so nothing can be mistaken;
--- all functions of the poller's door are told which poller it is)
+-- all functions of the poller's door are told which poller it is, and those of all payment providers get the same)
 SELECT r.routine, a.name AS argument FROM routine r CROSS JOIN unnest(r.arguments[1:r.n_arguments]) a(name)
 WHERE r.language IN ('sql', 'plpgsql') AND NOT r.is_trigger AND r.source !~ ('\m' || r.name || '\.' || a.name || '\M')
-	AND r.name <> 'policy_decide' AND (r.name, a.name) <> ('claim_reads', 'poller') ORDER BY 1, 2;
+	AND r.name <> 'policy_decide' AND (r.name, a.name) NOT IN (('claim_reads', 'poller'), ('alipay_answer', 'headers'), ('alipay_notify', 'headers')) ORDER BY 1, 2;
 -- names that are resolved in a schema other than those of the path: tables of ours that are used unqualified
 SELECT DISTINCT r.routine, t.name AS relation FROM routine r JOIN relation t ON t.kind IN ('r', 'p', 'v')
 WHERE r.language IN ('sql', 'plpgsql')
@@ -164,7 +164,8 @@ WITH contract(verb, arguments) AS (VALUES
 	('verify_ledger', '{site_id,since}'), ('request_command', '{site_id,meter_id,action,reason}'), ('apply_policy', '{site_id,as_of}'),
 	('why_dark', '{site_id,meter_id}'), ('evaluate_alarms', '{site_id,as_of}'), ('run_duties', '{as_of}'), ('create_partitions', '{from_ts,to_ts}'),
 	('adopt', '{reason}'), ('adjust', '{site_id,account_id,amount,reason,idempotency_key}'), ('reverse_movement', '{site_id,transfer_id,reason,idempotency_key}'),
-	('judge_reading', '{site_id,meter_id,ts,verdict,reason,energy_wh}'), ('cancel_command', '{site_id,command_id}'), ('set_lockout', '{site_id,meter_id}'))
+	('judge_reading', '{site_id,meter_id,ts,verdict,reason,energy_wh}'), ('cancel_command', '{site_id,command_id}'), ('set_lockout', '{site_id,meter_id}'),
+	('create_payment', '{site_id,account_id,provider,amount,idempotency_key}'), ('payment_notify', '{provider,headers,body}'))
 SELECT c.verb, c.arguments AS wanted, r.arguments AS found FROM contract c LEFT JOIN routine r ON r.name = c.verb
 WHERE r.oid IS NULL OR r.arguments[1:cardinality(c.arguments)] <> c.arguments ORDER BY 1;
 -- columns of results with the names of the contract

@@ -53,6 +53,14 @@ INSERT INTO submeter.calendar_day (site_id, day, closed) VALUES (1, '2025-01-29'
 INSERT INTO submeter.outbound (site_id, kind, host, channel) SELECT site_id, 'x', 'x', 'x' FROM submeter.site;
 INSERT INTO submeter.outbound_host (site_id, host) SELECT site_id, 'x' FROM submeter.site;
 INSERT INTO submeter.outbound_channel (site_id, channel, per_minute) SELECT site_id, 'x', 1 FROM submeter.site;
+INSERT INTO submeter.merchant (site_id, merchant_id, provider, name, app, seller, api_base) SELECT site_id, site_id, 'alipay', 'x', 'x', 'x', 'https://x' FROM submeter.site;
+CREATE TEMP TABLE pem (line text, nr int GENERATED ALWAYS AS IDENTITY);
+COPY pem (line) FROM PROGRAM 'openssl genrsa 2048 2>/dev/null | openssl rsa -pubout 2>/dev/null';
+INSERT INTO submeter.merchant_key (site_id, merchant_id, key_name, pem) SELECT site_id, site_id, 'x', (SELECT string_agg(line, E'\n' ORDER BY nr) FROM pem) FROM submeter.site;
+INSERT INTO submeter.payment_receipt (site_id, payment_receipt_id, merchant_id, provider_transaction, account_id, out_trade_no, amount, kind, paid_at, transfer_id)
+SELECT a.site_id, a.account_id, a.site_id, 't' || a.account_id, a.account_id, 'x', 1, 'order', now(), 0 FROM submeter.account a;
+INSERT INTO submeter.payment_refund (site_id, payment_receipt_id, account_id, amount, out_request_no, transfer_id, reason, asked_by) SELECT a.site_id, a.account_id, a.account_id, 1, 'refund' || a.account_id, 0, 'x', 'x' FROM submeter.account a;
+INSERT INTO submeter.payment_event (site_id, merchant_id, source, body) SELECT site_id, site_id, 'notify', 'x' FROM submeter.site;
 SELECT count(submeter.set_secret(s.site_id, 'x', 'x')) AS secrets FROM submeter.site s;
 INSERT INTO submeter.payment_channel (site_id, channel) VALUES (1, 'cash'), (2, 'cash') ON CONFLICT DO NOTHING;
 INSERT INTO submeter.payment_order (site_id, account_id, provider, amount, idempotency_key) VALUES (1, 1, 'alipay', 5, 'o1'), (1, 2, 'alipay', 5, 'o2'), (2, 20, 'alipay', 5, 'o1');
@@ -321,7 +329,9 @@ INSERT INTO verb_call VALUES
 	('acknowledge_alarm', 'submeter.acknowledge_alarm(S, L)'), ('ask_approval', 'submeter.ask_approval(S, ''adjust'', ''{}'', ''x'')'),
 	('decide_approval', 'submeter.decide_approval(S, P, false)'), ('run_duties', 'submeter.run_duties(''2025-01-01'')'),
 	('set_secret', 'submeter.set_secret(S, ''x'', ''x'')'), ('rotate_secrets', 'submeter.rotate_secrets(S)'),
-	('resend_outbound', 'submeter.resend_outbound(S, 0, ''x'')'), ('claim_outbound', 'count(*) FROM submeter.claim_outbound(''c'', 1)'),
+	('resend_outbound', 'submeter.resend_outbound(S, 0, ''x'')'), ('create_payment', 'submeter.create_payment(S, A, ''alipay'', 5, ''key'')'),
+	('check_payment', 'submeter.check_payment(S, O)'), ('cancel_payment', 'submeter.cancel_payment(S, O)'), ('payment_notify', 'submeter.payment_notify(''alipay'', jsonb_build_object('':path'', ''/notify/alipay/1''), ''x'')'),
+	('claim_outbound', 'count(*) FROM submeter.claim_outbound(''c'', 1)'),
 	('report_outbound', 'submeter.report_outbound(S, 0, ''c'', ''not_sent'', NULL, NULL, NULL, NULL)'),
 	('create_partitions', 'submeter.create_partitions(''2025-01-01'', ''2025-02-01'')'), ('create_storage', 'submeter.create_storage()'), ('adopt', 'submeter.adopt(''x'')'),
 	('enter_grid_bill', 'submeter.enter_grid_bill(S, ''2025-02-01 00:00+08'', 5, 4, ''G-2'')'),
@@ -334,12 +344,13 @@ INSERT INTO verb_call VALUES
 CREATE FUNCTION pg_temp.fill(call text, site int) RETURNS text
 LANGUAGE sql
 AS $$
-	SELECT regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(call,
+	SELECT regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(call,
 		'\(S\M', '(' || site), ', [AM]\M', ', ' || CASE site WHEN 1 THEN 1 ELSE 20 END),
 		', B\M', ', ' || (SELECT min(bill_id) FROM submeter.bill WHERE site_id = site)),
 		', C\M', ', ' || (SELECT min(command_id) FROM submeter.command WHERE site_id = site)),
 		', L\M', ', ' || (SELECT min(alarm_id) FROM submeter.alarm WHERE site_id = site)),
 		', P\M', ', ' || (SELECT min(approval_id) FROM submeter.approval WHERE site_id = site)),
+		', O\M', ', ' || (SELECT min(payment_order_id) FROM submeter.payment_order WHERE site_id = site)),
 		', R\M', ', ' || (SELECT min(proposal_id) FROM submeter.proposal WHERE site_id = site)),
 		', D\M', ', ' || (SELECT min(decision_id) FROM submeter.decision WHERE site_id = site)),
 		', T\M', ', ' || (SELECT min(transfer_id) FROM submeter.transfer WHERE site_id = site AND kind = 'recharge'))

@@ -21,6 +21,7 @@ INSERT INTO submeter.duty (duty, every, ordinal, description) VALUES
 	('switching', '1 s', 5, 'expiry of commands, relays nobody switched, commands without an answer'),
 	('breakers', '10 s', 9, 'keep-power of protected meters, breakers moved on the spot, keys nobody presses'),
 	('policy', '2 s', 6, 'balances to decisions, notices and commands'),
+	('payments', '1 s', 24, 'questions to payment providers about orders and refunds under way'),
 	('notices', '1 s', 7, 'delivery of notices'),
 	('history', '2 minutes', 8, 'gaps between readings, what meters keep of them, and how many readings came'),
 	('moves', '5 s', 21, 'move-outs whose time and final readings have come, breakers of vacant units'),
@@ -73,6 +74,7 @@ BEGIN
 		WHEN 'instalments' THEN outcome := submeter.collect_instalments(run_duty.site_id, run_duty.as_of);
 		WHEN 'close' THEN outcome := submeter.close_duty(run_duty.site_id, run_duty.as_of);
 		WHEN 'notices' THEN outcome := submeter.deliver_notices(run_duty.site_id, run_duty.as_of);
+		WHEN 'payments' THEN outcome := submeter.payment_duty(run_duty.site_id, run_duty.as_of);
 		WHEN 'seal' THEN outcome := submeter.seal_duty(run_duty.site_id, run_duty.as_of);
 		WHEN 'calendar' THEN outcome := submeter.extend_calendar(run_duty.site_id, run_duty.as_of);
 		ELSE

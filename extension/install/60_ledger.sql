@@ -119,9 +119,9 @@ AS $$
 BEGIN
 	PERFORM submeter.require_text('idempotency_key', require_key.idempotency_key);
 	-- Movements nobody asked for by key make their own; one taken beforehand would stop the posting of the whole site.
-	IF require_key.idempotency_key ~ '^(charge|adjustment|share|debt|emergency|move_out|seal):' THEN
+	IF require_key.idempotency_key ~ '^(charge|adjustment|share|debt|emergency|move_out|seal|payment):' THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('idempotency key "%s" is reserved', require_key.idempotency_key),
-			DETAIL = 'Keys that begin with charge:, adjustment:, share:, debt:, emergency:, move_out: or seal: are made by submeter itself.',
+			DETAIL = 'Keys that begin with charge:, adjustment:, share:, debt:, emergency:, move_out:, seal: or payment: are made by submeter itself.',
 			HINT = 'Use a key of your own.';
 	END IF;
 END
@@ -137,7 +137,6 @@ AS $$
 DECLARE
 	first submeter.transfer;
 BEGIN
-	PERFORM submeter.require_key(known_movement.idempotency_key);
 	SELECT t.* INTO first FROM submeter.transfer t
 	WHERE t.site_id = known_movement.site_id AND t.idempotency_key = known_movement.idempotency_key AND t.leg = 1;
 	IF NOT FOUND THEN
@@ -158,7 +157,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.known_movement(int, text, bigint, text, text, numeric) IS
-'The movement already made under a key by the same call; NULL when the key is new; 23505 when the key stands for something else, 22023 when it is reserved.';
+'The movement already made under a key by the same call; NULL when the key is new; 23505 when the key stands for something else. Verbs ask require_key() first.';
 
 CREATE FUNCTION submeter.post_movement(site_id int, account_id bigint, signed_amount numeric, kind text, counter_id bigint,
 	idempotency_key text, effective_at timestamptz, method text DEFAULT NULL, note text DEFAULT NULL,
@@ -203,6 +202,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM submeter.authorize('recharge', recharge.site_id);
+	PERFORM submeter.require_key(recharge.idempotency_key);
 	RETURN submeter.credit_recharge(recharge.site_id, recharge.account_id, recharge.amount, recharge.method, recharge.idempotency_key,
 		recharge.note, true);
 END
@@ -282,6 +282,7 @@ BEGIN
 	PERFORM submeter.authorize('adjust', adjust.site_id);
 	PERFORM submeter.require_amount(adjust.amount, true);
 	PERFORM submeter.require_text('reason', adjust.reason);
+	PERFORM submeter.require_key(adjust.idempotency_key);
 	PERFORM submeter.lock_account(adjust.site_id, adjust.account_id);
 	movement := submeter.known_movement(adjust.site_id, adjust.idempotency_key, adjust.account_id, 'adjustment', NULL, adjust.amount);
 	IF movement IS NOT NULL THEN
@@ -309,6 +310,7 @@ DECLARE
 BEGIN
 	PERFORM submeter.authorize('reverse_movement', reverse_movement.site_id);
 	PERFORM submeter.require_text('reason', reverse_movement.reason);
+	PERFORM submeter.require_key(reverse_movement.idempotency_key);
 	SELECT t.* INTO original FROM submeter.transfer t
 	WHERE t.site_id = reverse_movement.site_id AND t.transfer_id = reverse_movement.transfer_id AND t.leg = 1;
 	IF NOT FOUND THEN

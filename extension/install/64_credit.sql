@@ -520,6 +520,11 @@ BEGIN
 		PERFORM submeter.post_leg(pay_out.site_id, movement, part.leg, source,
 			submeter.system_ledger_account(pay_out.site_id, 'clearing:' || part.method, 'clearing'), part.amount, pay_out.kind, pay_out.account_id,
 			pay_out.idempotency_key, pay_out.effective_at, part.method, pay_out.note);
+		-- What a provider took it pays back itself.
+		IF part.method IN ('alipay', 'wechat') THEN
+			PERFORM submeter.send_refunds(pay_out.site_id, pay_out.account_id, part.method, part.amount, movement,
+				coalesce(pay_out.note, pay_out.kind), pay_out.effective_at);
+		END IF;
 	END LOOP;
 	RETURN movement;
 END

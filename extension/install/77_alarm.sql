@@ -34,6 +34,9 @@ AS $$
 		('spool_dropped', 'device', 'critical', '0', 'A poller''s spool was full and old readings were given up, those first that meters keep themselves. missing_reading shows what could not be filled; acknowledge when seen.'),
 		('spool_damaged', 'device', 'critical', '0', 'The file of a poller''s spool was damaged: it was put aside, and what could be read of it saved. Have the disk checked; acknowledge when seen.'),
 		('clock_jumped', 'device', 'warning', '0', 'The clock of a poller''s machine jumped. Readings keep their order; have its time service checked, acknowledge when seen.'),
+		('payment_unassigned', 'energy', 'critical', '0', 'A payment provider took or paid back money that belongs to no order here. Look at payment_receipt and payment_event, and ask at the provider.'),
+		('payment_refund_failed', 'energy', 'critical', '0', 'A payment provider could not pay money back. Look at payment_refund: what failed is on the account again, what is abnormal has to be settled at the provider.'),
+		('payment_signature', 'device', 'critical', '0', 'Notifications came that the payment provider did not sign. Look whether its keys were exchanged, and who else calls the notify address.'),
 		('notice_failed', 'device', 'warning', '0', 'A message could not be delivered on any channel. Check the channel and tell the person another way.')
 	) v(rule, class, severity, hold_time, description)
 	ON CONFLICT (rule) DO UPDATE SET class = EXCLUDED.class, description = EXCLUDED.description, builtin = true;

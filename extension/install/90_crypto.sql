@@ -56,6 +56,16 @@ AS 'MODULE_PATHNAME', 'submeter_wechat_signed';
 COMMENT ON FUNCTION submeter.wechat_signed(text, text, text, text, bytea, text, bigint) IS
 'wechat_verify() with the values of the headers and the key the message names.';
 
+CREATE FUNCTION submeter.is_public_key(pem text) RETURNS boolean
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'submeter_is_public_key';
+COMMENT ON FUNCTION submeter.is_public_key(text) IS 'True for a text that holds an RSA public key or a certificate with one.';
+
+CREATE FUNCTION submeter.url_encode(value text) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'submeter_url_encode';
+COMMENT ON FUNCTION submeter.url_encode(text) IS 'A value as it stands in an address or a form (RFC 3986): everything but letters, digits and - . _ ~ is encoded.';
+
 CREATE FUNCTION submeter.header_value(headers jsonb, name text) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp

@@ -99,7 +99,7 @@ CREATE TABLE submeter.proposal (
 	account_id bigint NOT NULL,
 	kind text NOT NULL CHECK (kind IN ('refund', 'debt')),
 	amount numeric(14, 2) NOT NULL CHECK (amount > 0),
-	source text NOT NULL CHECK (source IN ('adjustment', 'move_out', 'resale', 'share')),
+	source text NOT NULL CHECK (source IN ('adjustment', 'move_out', 'resale', 'share', 'payment')),
 	dedupe_key text NOT NULL CHECK (dedupe_key <> ''),
 	detail jsonb NOT NULL DEFAULT '{}',
 	state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'done', 'dismissed')),
@@ -115,7 +115,7 @@ CREATE TABLE submeter.proposal (
 );
 CREATE INDEX proposal_open ON submeter.proposal (site_id, account_id) WHERE state = 'open';
 SELECT submeter.describe('proposal', 'Money a person has to decide about: a refund that is due, or a debt of a former tenant.', '{
-	"proposal_id":"the proposal","kind":"refund: the site owes; debt: the person owes","amount":"positive","source":"adjustment of a closed cycle, move_out, resale (the check of it), or share (of common energy, after the account was closed)",
+	"proposal_id":"the proposal","kind":"refund: the site owes; debt: the person owes","amount":"positive","source":"adjustment of a closed cycle, move_out, resale (the check of it), share (of common energy, after the account was closed), or payment (money that came late, twice or otherwise than expected)",
 	"dedupe_key":"what it is for: proposed once","detail":"how it came about","state":"open, done or dismissed","made_at":"when","decided_at":"when decided","decided_by":"who decided","reason":"why","transfer_id":"movement that settled it"}');
 
 SELECT submeter.protect(r, '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp}', '{}', 'account_id = ANY (submeter.my_accounts())')
