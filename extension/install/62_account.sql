@@ -126,7 +126,7 @@ BEGIN
 	PERFORM submeter.lock_meter(open_vacant.site_id, open_vacant.meter_id);
 	IF open_vacant.open_breaker AND submeter.can_switch(open_vacant.site_id, open_vacant.meter_id, 'open')
 		AND EXISTS (SELECT FROM submeter.meter m WHERE m.site_id = open_vacant.site_id AND m.meter_id = open_vacant.meter_id AND m.protection = 'none')
-		AND submeter.service_refusal(open_vacant.site_id, open_vacant.meter_id, open_vacant.as_of) IS NULL
+		AND submeter.rule_refusal(open_vacant.site_id, open_vacant.meter_id, open_vacant.as_of) IS NULL
 		AND NOT EXISTS (
 			SELECT FROM submeter.supply y
 			WHERE y.site_id = open_vacant.site_id AND y.meter_id = open_vacant.meter_id AND y.during @> open_vacant.as_of)
@@ -900,7 +900,7 @@ DECLARE
 	live record;
 	why record;
 	-- What a rule asks for needs a new meter that is known to feed the same shop.
-	kept text[] := CASE WHEN submeter.service_refusal(take_over_causes.site_id, take_over_causes.new_meter_id, take_over_causes.as_of) IS NULL
+	kept text[] := CASE WHEN submeter.rule_refusal(take_over_causes.site_id, take_over_causes.new_meter_id, take_over_causes.as_of) IS NULL
 		THEN '{operator,alarm,lockout,arrears,schedule,vacant}' ELSE '{operator,alarm,lockout}' END;
 BEGIN
 	FOR live IN

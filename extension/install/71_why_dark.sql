@@ -15,7 +15,7 @@ CREATE FUNCTION submeter.dark_facts(site_id int, meter_id bigint, as_of timestam
 	OUT gateway text, OUT gateway_online boolean, OUT account text, OUT account_mode text, OUT available numeric, OUT credit_limit numeric,
 	OUT reconnect_balance numeric, OUT policy_mode text, OUT pending numeric, OUT causes text, OUT has_arrears boolean, OUT has_lockout boolean,
 	OUT command text, OUT command_state text, OUT command_action text, OUT command_detail text,
-	OUT refusal text, OUT locked boolean)
+	OUT refusal text, OUT locked boolean, OUT unproved text)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -29,7 +29,8 @@ AS $$
 		EXISTS (SELECT FROM submeter.open_cause o WHERE o.site_id = m.site_id AND o.meter_id = m.meter_id AND o.cause = 'arrears'),
 		EXISTS (SELECT FROM submeter.open_cause o WHERE o.site_id = m.site_id AND o.meter_id = m.meter_id AND o.cause = 'lockout'),
 		c.command_id::text, c.state, c.action, c.detail, submeter.write_refusal(m.site_id, m.meter_id, dark_facts.as_of),
-		coalesce(c.action = 'close' AND c.state = 'failed' AND c.evidence ->> 'kind' = 'local_lock', false)
+		coalesce(c.action = 'close' AND c.state = 'failed' AND c.evidence ->> 'kind' = 'local_lock', false),
+		submeter.rule_refusal(m.site_id, m.meter_id, dark_facts.as_of)
 	FROM submeter.site s
 	JOIN submeter.meter m ON m.site_id = s.site_id AND m.meter_id = dark_facts.meter_id
 	LEFT JOIN submeter.meter_state t ON t.site_id = m.site_id AND t.meter_id = m.meter_id
@@ -128,7 +129,11 @@ BEGIN
 			(9, f.relay IS DISTINCT FROM 'closed', 'Is it dark although the breaker is closed?', '开关已合闸仍无电?',
 				CASE f.relay WHEN 'closed' THEN 'The breaker is closed.' ELSE format('The breaker is %s.', coalesce(f.relay, 'of unknown position')) END,
 				CASE f.relay WHEN 'closed' THEN '开关已合闸。' WHEN 'open' THEN '开关已断开。' ELSE '开关位置未知。' END,
-				'Look at the switches and fuses inside the unit.', '请检查室内开关和熔断器。')
+				'Look at the switches and fuses inside the unit.', '请检查室内开关和熔断器。'),
+			(10, f.unproved IS NULL, 'Is it proved that this meter feeds this shop?', '是否已核实户表对应?',
+				CASE WHEN f.unproved IS NULL THEN 'Yes: the meter is in service.' ELSE format('No: it is %s. Another breaker may be the one that is open.', f.unproved) END,
+				CASE WHEN f.unproved IS NULL THEN '是,电表已投运。' ELSE format('否(%s)。断开的可能是其他开关。', f.unproved) END,
+				'Put the meter into service: commission_meter(), with a load switched on and off in the shop.', '请投运该电表:commission_meter(),在铺位内投切负荷核对。')
 		) v(step, ok, question_en, question_zh, answer_en, answer_zh, next_en, next_zh)
 	)
 	SELECT l.step, l.question, l.ok, l.answer,

@@ -262,9 +262,9 @@ BEGIN
 			DETAIL = 'The meter itself was told to keep power; it takes no trip until that is released.',
 			HINT = 'Set meter.protection to none; the release is sent by itself, then ask again.';
 	END IF;
-	IF check_open.cause IN ('schedule', 'vacant') AND submeter.service_refusal(check_open.site_id, check_open.meter_id, now()) IS NOT NULL THEN
+	IF check_open.cause IN ('schedule', 'vacant') AND submeter.rule_refusal(check_open.site_id, check_open.meter_id, now()) IS NOT NULL THEN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('meter %s is %s', check_open.meter_id,
-				submeter.service_refusal(check_open.site_id, check_open.meter_id, now())),
+				submeter.rule_refusal(check_open.site_id, check_open.meter_id, now())),
 			DETAIL = 'It is not proved whom it feeds, so it is opened neither by schedule nor as vacant.',
 			HINT = 'Put it into service with commission_meter(); a person who stands before it uses the cause operator.';
 	END IF;

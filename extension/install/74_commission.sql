@@ -102,15 +102,15 @@ AS $$
 $$;
 COMMENT ON FUNCTION submeter.unproved_steps(int, bigint, text[]) IS 'Those of the steps whose last word in an attempt is neither passed nor waived.';
 
-CREATE FUNCTION submeter.service_refusal(site_id int, meter_id bigint, at timestamptz) RETURNS text
+CREATE FUNCTION submeter.rule_refusal(site_id int, meter_id bigint, at timestamptz) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT 'not in service: ' || CASE WHEN v.state = 'new' THEN 'never commissioned' ELSE array_to_string(v.changed, ', ') END
-	FROM submeter.service_of(service_refusal.site_id, ARRAY[service_refusal.meter_id], service_refusal.at) v
+	FROM submeter.service_of(rule_refusal.site_id, ARRAY[rule_refusal.meter_id], rule_refusal.at) v
 	WHERE v.state <> 'in_service'
 $$;
-COMMENT ON FUNCTION submeter.service_refusal(int, bigint, timestamptz) IS
+COMMENT ON FUNCTION submeter.rule_refusal(int, bigint, timestamptz) IS
 'Why no rule may open the breaker of a meter: it is not proved that it feeds the shop it is said to feed; NULL when that is proved.';
 
 -- Attempts.

@@ -27,7 +27,7 @@ AS $$
 		('trip', 'Supervised trip test', '断闸试验'), ('values', 'Values by phase', '分相数据'), ('phase', 'phase', '相'), ('total', 'total', '总'),
 		('success', 'Readings of the first 24 hours', '首 24 小时抄表成功率'), ('readings', '{got} of {slots} readings, {rate} %', '应抄 {slots} 次,实抄 {got} 次,{rate} %'),
 		('no_readings', 'No readings yet.', '暂无抄表数据。'), ('so_far', 'so far, until {until}', '截至 {until}'), ('breaker', 'Breaker', '开关'), ('relay_open', 'open', '断开'),
-		('relay_closed', 'closed', '闭合'), ('by_hand', 'Opened from here and closed on the spot.', '远程断开后被现场合上。'), ('note', 'Note', '备注'),
+		('relay_closed', 'closed', '闭合'), ('closed_by_hand', 'closed on the spot', '现场合闸'), ('opened_by_hand', 'opened on the spot', '现场断闸'), ('note', 'Note', '备注'),
 		('electrician', 'Electrician: name, signature, date', '电工:姓名、签字、日期'), ('tenant_sign', 'Tenant or property: name, signature, date', '商户或物业:姓名、签字、日期'),
 		('printed', 'Printed', '打印'), ('nobody', 'nobody', '无')
 	) v(word, en, zh)
@@ -109,8 +109,8 @@ AS $$
 			CASE sheet_steps.locale WHEN 'zh' THEN s.title_zh ELSE s.title_en END, coalesce(k.state, 'open'), submeter.sheet_word(coalesce(k.state, 'open'), sheet_steps.locale),
 			CASE WHEN k.outcome IS NOT NULL THEN submeter.html_text(submeter.notice_fill(submeter.commission_sentence(k.outcome, sheet_steps.locale),
 				k.evidence || jsonb_build_object('expected', k.expected, 'found', k.found))) END,
-			CASE WHEN k.step IN ('serial', 'nameplate', 'display', 'address') AND k.found IS NOT NULL THEN
-				format('<br><span class="facts">%s</span>', submeter.html_text(concat_ws(' = ', CASE WHEN k.state = 'passed' THEN k.found END, k.expected))) END,
+			CASE WHEN k.step IN ('serial', 'nameplate', 'display', 'address') AND k.state = 'passed' THEN
+				format('<br><span class="facts">%s = %s</span>', submeter.html_text(k.found), submeter.html_text(k.expected)) END,
 			submeter.sheet_detail(k.evidence, sheet_steps.locale), submeter.html_text(k.by),
 			submeter.html_text(to_char(k.at AT TIME ZONE p.time_zone, 'YYYY-MM-DD HH24:MI'))), '' ORDER BY s.ordinal))
 	FROM submeter.site p
@@ -157,9 +157,13 @@ AS $$
 		CASE WHEN v.state = 'to_check' THEN format(' %s: %s.', submeter.sheet_word('changed', sheet_standing.locale),
 			(SELECT string_agg(coalesce(submeter.sheet_word(c, sheet_standing.locale), c), ', ' ORDER BY c) FROM unnest(v.changed) c)) END,
 		format('<p>%s: %s%s</p>', submeter.sheet_word('breaker', sheet_standing.locale), coalesce(submeter.sheet_word('relay_' || t.relay, sheet_standing.locale), '–'),
-			CASE WHEN submeter.is_closed_by_hand(sheet_standing.site_id, sheet_standing.meter_id) THEN ' ' || submeter.sheet_word('by_hand', sheet_standing.locale) END),
+			-- Moved by hand is a fact on record and nobody's fault.
+			(SELECT string_agg(format('; %s %s', to_char(e.seen_at AT TIME ZONE s.time_zone, 'YYYY-MM-DD HH24:MI'), submeter.sheet_word(e.kind, sheet_standing.locale)), '' ORDER BY e.seen_at)
+				FROM (SELECT b.kind, b.seen_at FROM submeter.breaker_event b
+					WHERE b.site_id = sheet_standing.site_id AND b.meter_id = v.meter_id ORDER BY b.seen_at DESC LIMIT 3) e)),
 		CASE WHEN v.note IS NOT NULL THEN format('<p>%s: %s</p>', submeter.sheet_word('note', sheet_standing.locale), submeter.html_text(v.note)) END)
 	FROM submeter.service_of(sheet_standing.site_id, ARRAY[sheet_standing.meter_id], sheet_standing.as_of) v
+	JOIN submeter.site s ON s.site_id = sheet_standing.site_id
 	LEFT JOIN submeter.meter_state t ON t.site_id = sheet_standing.site_id AND t.meter_id = v.meter_id
 $$;
 COMMENT ON FUNCTION submeter.sheet_standing(int, bigint, text, timestamptz) IS 'Whether the meter is in service now, where its breaker stands, and what was noted.';

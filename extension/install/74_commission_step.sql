@@ -154,7 +154,7 @@ AS $$
 			(2, CASE WHEN v.loaded AND v.w < -0.05 * v.v * v.i OR v.phase = 'total' AND v.w < -20 THEN format('%s: %s W flow backwards', v.phase, round(v.w::numeric)) END),
 			(3, CASE WHEN v.loaded AND abs(v.w) > 1.15 * v.v * v.i + 20 THEN format('%s: %s W with %s VA', v.phase, round(v.w::numeric), round((v.v * v.i)::numeric)) END),
 			(4, CASE WHEN v.loaded AND v.phases = 3 AND v.w >= -0.05 * v.v * v.i AND v.w < 0.3 * v.v * v.i
-				THEN format('%s: power factor %s, voltage and current of two phases?', v.phase, round((v.w / (v.v * v.i))::numeric, 2)) END)) p(ord, text)
+				THEN format('%s: power factor %s, as if voltage and current were of two phases', v.phase, round((v.w / (v.v * v.i))::numeric, 2)) END)) p(ord, text)
 		WHERE p.text IS NOT NULL
 		UNION ALL
 		SELECT 5, format('phases sum to %s W, the total says %s W', round(sum(v.w) FILTER (WHERE v.phase <> 'total')::numeric), round(max(v.w) FILTER (WHERE v.phase = 'total')::numeric))

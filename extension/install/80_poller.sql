@@ -205,8 +205,8 @@ BEGIN
 			WHERE o.site_id = open_refusal.site_id AND o.meter_id = open_refusal.meter_id AND o.cause = open_refusal.cause)
 			THEN 'its cause is gone'
 		WHEN open_refusal.cause IN ('arrears', 'schedule', 'vacant')
-			AND submeter.service_refusal(open_refusal.site_id, open_refusal.meter_id, open_refusal.at) IS NOT NULL
-			THEN submeter.service_refusal(open_refusal.site_id, open_refusal.meter_id, open_refusal.at)
+			AND submeter.rule_refusal(open_refusal.site_id, open_refusal.meter_id, open_refusal.at) IS NOT NULL
+			THEN submeter.rule_refusal(open_refusal.site_id, open_refusal.meter_id, open_refusal.at)
 		WHEN open_refusal.cause NOT IN ('arrears', 'schedule') THEN NULL
 		WHEN f.protection = 'protected' THEN 'protected supply'
 		WHEN submeter.in_no_trip_window(open_refusal.site_id, f.policy_id, open_refusal.at) THEN 'in a no-trip window'
