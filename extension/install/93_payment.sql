@@ -132,8 +132,8 @@ DECLARE
 BEGIN
 	fault := CASE
 		WHEN (SELECT s.currency FROM submeter.site s WHERE s.site_id = require_payment.site_id) <> 'CNY' THEN 'The provider takes yuan only, and the site has another currency.'
-		WHEN require_payment.provider = 'alipay' AND require_payment.method NOT IN ('qr', 'wap') THEN 'Alipay has the methods qr and wap.'
-		WHEN require_payment.provider = 'wechat' AND require_payment.method NOT IN ('qr', 'h5', 'jsapi') THEN 'WeChat Pay has the methods qr, h5 and jsapi.'
+		WHEN require_payment.provider = 'alipay' AND coalesce(require_payment.method, '') NOT IN ('qr', 'wap') THEN 'Alipay has the methods qr and wap.'
+		WHEN require_payment.provider = 'wechat' AND coalesce(require_payment.method, '') NOT IN ('qr', 'h5', 'jsapi') THEN 'WeChat Pay has the methods qr, h5 and jsapi.'
 		WHEN require_payment.provider = 'wechat' AND require_payment.method = 'jsapi' AND coalesce(require_payment.payer ->> 'openid', '') !~ '^[0-9A-Za-z_-]{1,128}$'
 			THEN 'For jsapi the payer''s openid is needed.'
 		WHEN require_payment.provider = 'wechat' AND require_payment.method = 'h5' AND coalesce(require_payment.payer ->> 'client_ip', '') !~ '^[0-9A-Fa-f.:]{2,45}$'

@@ -171,6 +171,7 @@ BEGIN
 		news.detail := concat_ws(' ', 'not signed by WeChat Pay:', news.detail);
 		RETURN news;
 	ELSIF wechat_answer.status BETWEEN 200 AND 299 THEN
+		news.detail := NULL;
 		CASE
 			WHEN wechat_answer.refund IS NOT NULL THEN
 				news.refund_state := CASE WHEN said ->> 'out_refund_no' = wechat_answer.refund ->> 'out_request_no' THEN submeter.wechat_refund_state(said) END;
