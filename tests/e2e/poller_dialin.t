@@ -41,7 +41,7 @@ more_than()
 }
 
 setup 'start the database' field_start
-dds=$(sql "SELECT model FROM submeter.meter_model WHERE model = 'DDS238-2 ZN/SR' ORDER BY model LIMIT 1")
+dds='DDS238-2 ZN/SR'
 make_plan()
 {
 	field_gateway 1 "127.0.0.1:$port" dial_in=true registration=MOD1 heartbeat=BEAT heartbeat_answer=OK 'poll_interval=300 ms' gap_ms=0 &&

@@ -11,7 +11,7 @@ meter 1-4 DDS238-2 watts=1000 start_kwh=100
 END
 setup 'start the database' field_start
 a=$(farm_port a)
-dds=$(sql "SELECT model FROM submeter.meter_model WHERE model = 'DDS238-2 ZN/SR' ORDER BY model LIMIT 1")
+dds='DDS238-2 ZN/SR'
 make_plan()
 {
 	local meter

@@ -19,7 +19,7 @@ wait_for 30 'pymodbus listens' listening
 port=$(awk '/^ready/ { print $2 }' "$SM_RUN/out")
 
 setup 'start the database' field_start
-dds=$(sql "SELECT model FROM submeter.meter_model WHERE model = 'DDS238-2 ZN/SR' ORDER BY model LIMIT 1")
+dds='DDS238-2 ZN/SR'
 make_plan()
 {
 	field_gateway 1 "127.0.0.1:$port" timeout_ms=1000 gap_ms=0 'poll_interval=300 ms' &&

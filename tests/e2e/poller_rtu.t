@@ -22,7 +22,7 @@ foreign=$port
 peer line 8 /usr/bin/python3 "$here/../sim/late_rtu.py"
 
 setup 'start the database' field_start
-dds=$(sql "SELECT model FROM submeter.meter_model WHERE model = 'DDS238-2 ZN/SR' ORDER BY model LIMIT 1")
+dds='DDS238-2 ZN/SR'
 make_plan()
 {
 	field_gateway 1 "127.0.0.1:$foreign" transport=rtu-over-tcp timeout_ms=1000 gap_ms=0 'poll_interval=300 ms' &&

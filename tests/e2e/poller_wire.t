@@ -18,7 +18,7 @@ model()
 {
 	sql "SELECT model FROM submeter.meter_model WHERE model LIKE '$1%' ORDER BY model LIMIT 1"
 }
-dds=$(model 'DDS238') dtsy=$(model 'DTSY1352') sdm=$(model 'SDM120')
+dds='DDS238-2 ZN/SR' dtsy=$(model 'DTSY1352') sdm=$(model 'SDM120')
 make_plan()
 {
 	field_gateway 1 "127.0.0.1:$a" timeout_ms=300 gap_ms=0 'poll_interval=300 ms' &&
