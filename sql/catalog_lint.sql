@@ -136,7 +136,7 @@ SELECT v.verb, r.role FROM submeter.verb v CROSS JOIN unnest(v.roles) r(role) JO
 WHERE NOT has_function_privilege(r.role, f.oid, 'EXECUTE') ORDER BY 1, 2;
 -- C functions that take NULL without being known to check for it
 SELECT routine FROM routine WHERE language = 'c' AND NOT strict AND NOT is_trigger AND n_arguments > 0
-	AND name NOT IN ('is_plausible', 'quote', 'check_tariff') ORDER BY 1;
+	AND name NOT IN ('is_plausible', 'quote', 'check_tariff', 'push_seal') ORDER BY 1;
 -- immutable or stable C functions not labelled for parallel plans are listed, so that each is a choice
 SELECT p.oid::regprocedure AS routine FROM pg_proc p JOIN routine r ON r.oid = p.oid
 WHERE r.language = 'c' AND p.provolatile = 'i' AND p.proparallel <> 's' ORDER BY 1;
@@ -147,10 +147,12 @@ SELECT routine FROM routine
 WHERE language IN ('sql', 'plpgsql') AND 'site_id' = ANY (arguments) AND (modes IS NULL OR modes[array_position(arguments, 'site_id')] = 'i')
 	AND source ~ '\msite_id\M' AND source !~ ('\m' || name || '\.site_id\M') ORDER BY 1;
 -- arguments that no body uses under the name of its function (policy_decide touches no table, so nothing can be mistaken;
--- all functions of the poller's door are told which poller it is, and those of all payment providers get the same)
+-- all functions of the poller's door are told which poller it is; those that channels, kinds of requests and payment
+-- providers name are all called alike)
 SELECT r.routine, a.name AS argument FROM routine r CROSS JOIN unnest(r.arguments[1:r.n_arguments]) a(name)
 WHERE r.language IN ('sql', 'plpgsql') AND NOT r.is_trigger AND r.source !~ ('\m' || r.name || '\.' || a.name || '\M')
-	AND r.name <> 'policy_decide' AND (r.name, a.name) NOT IN (('claim_reads', 'poller'), ('alipay_answer', 'headers'), ('alipay_notify', 'headers')) ORDER BY 1, 2;
+	AND r.name <> 'policy_decide' AND (r.name, a.name) NOT IN (('claim_reads', 'poller'), ('alipay_answer', 'headers'), ('alipay_notify', 'headers'))
+	AND r.name !~ '^(build_|judge_)|_done$' ORDER BY 1, 2;
 -- names that are resolved in a schema other than those of the path: tables of ours that are used unqualified
 SELECT DISTINCT r.routine, t.name AS relation FROM routine r JOIN relation t ON t.kind IN ('r', 'p', 'v')
 WHERE r.language IN ('sql', 'plpgsql')

@@ -62,6 +62,9 @@ SELECT a.site_id, a.account_id, a.site_id, 't' || a.account_id, a.account_id, 'x
 INSERT INTO submeter.payment_refund (site_id, payment_receipt_id, account_id, amount, out_request_no, transfer_id, reason, asked_by) SELECT a.site_id, a.account_id, a.account_id, 1, 'refund' || a.account_id, 0, 'x', 'x' FROM submeter.account a;
 INSERT INTO submeter.payment_event (site_id, merchant_id, source, body) SELECT site_id, site_id, 'notify', 'x' FROM submeter.site;
 SELECT count(submeter.set_secret(s.site_id, 'x', 'x')) AS secrets FROM submeter.site s;
+INSERT INTO submeter.notice_channel (site_id, channel, kind) SELECT site_id, 'x', 'wechat' FROM submeter.site;
+INSERT INTO submeter.channel_token (site_id, channel, sealed, expires_at) SELECT site_id, 'x', 'x', now() FROM submeter.site;
+INSERT INTO submeter.device (site_id, contact_id, kind, token) SELECT site_id, min(contact_id), 'jpush', 'x' FROM submeter.contact GROUP BY site_id;
 INSERT INTO submeter.payment_channel (site_id, channel) VALUES (1, 'cash'), (2, 'cash') ON CONFLICT DO NOTHING;
 INSERT INTO submeter.payment_order (site_id, account_id, provider, amount, idempotency_key) VALUES (1, 1, 'alipay', 5, 'o1'), (1, 2, 'alipay', 5, 'o2'), (2, 20, 'alipay', 5, 'o1');
 SELECT m.site_id, sum(submeter.ingest(m.site_id, ARRAY[jsonb_populate_record(NULL::submeter.reading_input, jsonb_build_object('meter_id', m.meter_id,
@@ -328,6 +331,8 @@ INSERT INTO verb_call VALUES
 	('why_dark', 'count(*) FROM submeter.why_dark(S, M)'), ('evaluate_alarms', 'submeter.evaluate_alarms(S)'),
 	('acknowledge_alarm', 'submeter.acknowledge_alarm(S, L)'), ('ask_approval', 'submeter.ask_approval(S, ''adjust'', ''{}'', ''x'')'),
 	('decide_approval', 'submeter.decide_approval(S, P, false)'), ('run_duties', 'submeter.run_duties(''2025-01-01'')'),
+	('set_channel', 'submeter.set_channel(S, ''x'', ''mail'', ''{"url":"smtp://x","from":"a@b"}'')'), ('preview_notice', 'submeter.preview_notice(S, 0, ''x'', ''en'')'),
+	('register_device', 'submeter.register_device(S, 0, ''jpush'', ''abcdefgh'')'),
 	('set_secret', 'submeter.set_secret(S, ''x'', ''x'')'), ('rotate_secrets', 'submeter.rotate_secrets(S)'),
 	('resend_outbound', 'submeter.resend_outbound(S, 0, ''x'')'), ('create_payment', 'submeter.create_payment(S, A, ''alipay'', 5, ''key'')'),
 	('check_payment', 'submeter.check_payment(S, O)'), ('cancel_payment', 'submeter.cancel_payment(S, O)'), ('payment_notify', 'submeter.payment_notify(''alipay'', jsonb_build_object('':path'', ''/notify/alipay/1''), ''x'')'),

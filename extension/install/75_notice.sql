@@ -151,6 +151,22 @@ $$;
 COMMENT ON FUNCTION submeter.notice_facts(int, bigint, text, jsonb, timestamptz) IS
 'What a text may mention of an account: names, units, the available balance, and the given facts with money to 2 places and times (due_at, at) local to the site.';
 
+CREATE FUNCTION submeter.warned_today(site_id int, contact_id bigint, time_zone text, as_of timestamptz) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	-- One person may be a contact of several shops: whoever has the same telephone or mail address.
+	SELECT EXISTS (
+		SELECT FROM submeter.contact me
+		JOIN submeter.contact c ON c.site_id = me.site_id AND (c.contact_id = me.contact_id OR c.phone = me.phone OR lower(c.email) = lower(me.email))
+		JOIN submeter.notice n ON n.site_id = c.site_id AND n.contact_id = c.contact_id AND n.kind = 'low_balance' AND n.state <> 'cancelled'
+			AND n.created_at >= date_trunc('day', warned_today.as_of AT TIME ZONE warned_today.time_zone) AT TIME ZONE warned_today.time_zone
+			AND n.created_at <= warned_today.as_of
+		WHERE me.site_id = warned_today.site_id AND me.contact_id = warned_today.contact_id)
+$$;
+COMMENT ON FUNCTION submeter.warned_today(int, bigint, text, timestamptz) IS
+'Whether a person, as a contact of whichever shop, was warned of a low balance on this local day already.';
+
 CREATE FUNCTION submeter.queue_notice(site_id int, account_id bigint, kind text, dedupe_base text, facts jsonb, as_of timestamptz, urgent boolean DEFAULT false)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -160,9 +176,9 @@ AS $$
 DECLARE
 	first_id bigint;
 BEGIN
-	INSERT INTO submeter.notice (site_id, account_id, contact_id, kind, channel, locale, subject, body, event, dedupe_key, urgent, next_try_at, created_at)
+	INSERT INTO submeter.notice (site_id, account_id, contact_id, kind, channel, locale, subject, body, facts, event, dedupe_key, urgent, next_try_at, created_at)
 	SELECT queue_notice.site_id, queue_notice.account_id, c.contact_id, queue_notice.kind, c.channels[1], l.locale,
-		submeter.notice_fill(t.subject, f.facts), submeter.notice_fill(t.body, f.facts), queue_notice.dedupe_base,
+		submeter.notice_fill(t.subject, f.facts), submeter.notice_fill(t.body, f.facts), f.facts, queue_notice.dedupe_base,
 		queue_notice.dedupe_base || ':' || c.contact_id::text, queue_notice.urgent, queue_notice.as_of, queue_notice.as_of
 	FROM submeter.account a
 	JOIN submeter.site s ON s.site_id = a.site_id
@@ -178,6 +194,7 @@ BEGIN
 	-- A viewer need not know of money; that the power went and came concerns everybody.
 	WHERE a.site_id = queue_notice.site_id AND a.account_id = queue_notice.account_id
 		AND (c.role <> 'viewer' OR queue_notice.kind IN ('tripped', 'reconnected', 'press_key'))
+		AND (queue_notice.kind <> 'low_balance' OR NOT submeter.warned_today(c.site_id, c.contact_id, s.time_zone, queue_notice.as_of))
 	ORDER BY c.contact_id
 	ON CONFLICT DO NOTHING;
 	SELECT min(n.notice_id) INTO first_id
@@ -188,17 +205,6 @@ END
 $$;
 COMMENT ON FUNCTION submeter.queue_notice(int, bigint, text, text, jsonb, timestamptz, boolean) IS
 'Puts one message per contact of the account''s tenant into the outbox, each in the contact''s language and for its first channel; the same dedupe_base again adds nothing. facts: money as numbers, times as due_at and at. Returns the first notice_id, NULL when there is nobody to tell or the policy only observes.';
-
-CREATE FUNCTION submeter.next_channel(channels text[]) RETURNS text
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-	SELECT c.channel FROM unnest(next_channel.channels) WITH ORDINALITY c(channel, ord)
-	WHERE c.channel = 'file' AND submeter.notice_file_works()
-	ORDER BY c.ord LIMIT 1
-$$;
-COMMENT ON FUNCTION submeter.next_channel(text[]) IS
-'The first channel of a contact''s order that can carry a message now; NULL when none can. So far only file is carried.';
 
 CREATE FUNCTION submeter.quiet_until(quiet_from time, quiet_to time, time_zone text, at timestamptz) RETURNS timestamptz
 LANGUAGE sql IMMUTABLE
@@ -215,6 +221,30 @@ $$;
 COMMENT ON FUNCTION submeter.quiet_until(time, time, text, timestamptz) IS
 'When the quiet hours end that hold at this instant; NULL when none do.';
 
+CREATE FUNCTION submeter.notice_try_failed(site_id int, notice_id bigint, failure text, as_of timestamptz) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	most_attempts CONSTANT int := 8;
+	is_over boolean;
+BEGIN
+	UPDATE submeter.notice n
+	SET attempts = n.attempts + 1, tried = submeter.spent_channels(n.site_id, n.notice_id), last_error = notice_try_failed.failure,
+		state = CASE WHEN n.attempts + 1 >= most_attempts THEN 'failed' ELSE 'queued' END,
+		next_try_at = notice_try_failed.as_of + interval '30 s' * power(2, n.attempts)
+	WHERE n.site_id = notice_try_failed.site_id AND n.notice_id = notice_try_failed.notice_id
+	RETURNING n.state = 'failed' INTO is_over;
+	IF is_over THEN
+		PERFORM submeter.raise_alarm(notice_try_failed.site_id, 'notice_failed', NULL, NULL,
+			format('notice %s could not be delivered: %s', notice_try_failed.notice_id, notice_try_failed.failure), notice_try_failed.as_of);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION submeter.notice_try_failed(int, bigint, text, timestamptz) IS
+'No channel took a notice: the wait doubles from 30 s, the eighth time is final and raises notice_failed.';
+
 CREATE FUNCTION submeter.deliver_notice(site_id int, notice_id bigint, as_of timestamptz) RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -223,9 +253,8 @@ AS $$
 DECLARE
 	todo record;
 	failure text;
-	most_attempts CONSTANT int := 8;
 BEGIN
-	SELECT n.*, c.name AS recipient, c.email, submeter.next_channel(c.channels) AS way,
+	SELECT n.*, c.name AS recipient, c.email, submeter.next_channel(n.site_id, n.contact_id, n.kind, n.tried, deliver_notice.as_of) AS way,
 		CASE WHEN NOT n.urgent THEN submeter.quiet_until(c.quiet_from, c.quiet_to, s.time_zone, deliver_notice.as_of) END AS quiet_to
 	INTO todo
 	FROM submeter.notice n
@@ -236,12 +265,19 @@ BEGIN
 	IF NOT FOUND THEN
 		RETURN false;
 	END IF;
-	IF todo.quiet_to IS NOT NULL OR todo.way IS NULL THEN
+	IF todo.quiet_to IS NOT NULL OR todo.way IS NULL AND todo.tried = '{}' THEN
 		-- Not the message's fault: it waits without using up a try.
 		UPDATE submeter.notice n
 		SET next_try_at = coalesce(todo.quiet_to, deliver_notice.as_of + interval '5 min'),
 			last_error = CASE WHEN todo.quiet_to IS NULL THEN 'no channel of this contact works' ELSE n.last_error END
 		WHERE n.site_id = deliver_notice.site_id AND n.notice_id = deliver_notice.notice_id;
+		RETURN false;
+	ELSIF todo.way IS NULL THEN
+		-- Every channel of the person refused: all are tried again later, and in the end somebody has to be told.
+		PERFORM submeter.notice_try_failed(deliver_notice.site_id, deliver_notice.notice_id, todo.last_error, deliver_notice.as_of);
+		RETURN false;
+	ELSIF todo.way <> 'file' THEN
+		PERFORM submeter.send_by_channel(deliver_notice.site_id, deliver_notice.notice_id, todo.way, deliver_notice.as_of);
 		RETURN false;
 	END IF;
 	BEGIN
@@ -254,15 +290,7 @@ BEGIN
 	EXCEPTION WHEN OTHERS THEN
 		GET STACKED DIAGNOSTICS failure = MESSAGE_TEXT;
 	END;
-	UPDATE submeter.notice n
-	SET attempts = n.attempts + 1, last_error = failure,
-		state = CASE WHEN n.attempts + 1 >= most_attempts THEN 'failed' ELSE 'queued' END,
-		next_try_at = deliver_notice.as_of + interval '30 s' * power(2, n.attempts)
-	WHERE n.site_id = deliver_notice.site_id AND n.notice_id = deliver_notice.notice_id;
-	IF todo.attempts + 1 >= most_attempts THEN
-		PERFORM submeter.raise_alarm(deliver_notice.site_id, 'notice_failed', NULL, NULL,
-			format('notice %s could not be delivered: %s', todo.notice_id, failure), deliver_notice.as_of);
-	END IF;
+	PERFORM submeter.notice_try_failed(deliver_notice.site_id, deliver_notice.notice_id, failure, deliver_notice.as_of);
 	RETURN false;
 END
 $$;
@@ -279,6 +307,7 @@ DECLARE
 	delivered int := 0;
 BEGIN
 	PERFORM submeter.guard();
+	PERFORM submeter.watch_budgets(deliver_notices.site_id, at);
 	FOR next_id IN
 		SELECT n.notice_id FROM submeter.notice n
 		WHERE n.site_id = deliver_notices.site_id AND n.state = 'queued' AND n.next_try_at <= at

@@ -37,6 +37,7 @@ AS $$
 		('payment_unassigned', 'energy', 'critical', '0', 'A payment provider took or paid back money that belongs to no order here. Look at payment_receipt and payment_event, and ask at the provider.'),
 		('payment_refund_failed', 'energy', 'critical', '0', 'A payment provider could not pay money back. Look at payment_refund: what failed is on the account again, what is abnormal has to be settled at the provider.'),
 		('payment_signature', 'device', 'critical', '0', 'Notifications came that the payment provider did not sign. Look whether its keys were exchanged, and who else calls the notify address.'),
+		('channel_budget', 'device', 'warning', '0', 'The messages of a channel for this month are used up: people are told by their next channel, if they have one. Raise the budget with set_channel() or wait for the month to end.'),
 		('notice_failed', 'device', 'warning', '0', 'A message could not be delivered on any channel. Check the channel and tell the person another way.')
 	) v(rule, class, severity, hold_time, description)
 	ON CONFLICT (rule) DO UPDATE SET class = EXCLUDED.class, description = EXCLUDED.description, builtin = true;

@@ -139,7 +139,11 @@ CREATE TABLE submeter.notice (
 	event text NOT NULL,
 	dedupe_key text NOT NULL,
 	urgent boolean NOT NULL DEFAULT false,
-	state text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'accepted', 'failed', 'cancelled')),
+	facts jsonb NOT NULL DEFAULT '{}',
+	state text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'sending', 'accepted', 'failed', 'cancelled')),
+	tried text[] NOT NULL DEFAULT '{}',
+	outbound_id bigint,
+	receipt text,
 	attempts int NOT NULL DEFAULT 0,
 	next_try_at timestamptz NOT NULL,
 	accepted_at timestamptz,
@@ -154,7 +158,7 @@ CREATE INDEX notice_due ON submeter.notice (site_id, next_try_at) WHERE state = 
 CREATE INDEX notice_account ON submeter.notice (site_id, account_id, event);
 SELECT submeter.describe('notice', 'Messages to people (通知): the outbox and its log.', '{
 	"notice_id":"the message","contact_id":"the person; NULL: the property''s own notice board","kind":"occasion","channel":"by which way","locale":"language","subject":"subject line","body":"text",
-	"event":"what it tells of: the messages to all contacts about one event share it","dedupe_key":"the same event is told once","urgent":"sent in quiet hours too","state":"queued, accepted (by the channel), failed or cancelled","attempts":"tries so far",
+	"event":"what it tells of: the messages to all contacts about one event share it","dedupe_key":"the same event is told once","urgent":"sent in quiet hours too","facts":"what the texts were filled with","state":"queued, sending (the courier has it), accepted (by the channel), failed or cancelled","tried":"channels that did not take it","outbound_id":"its request in the courier''s outbox","receipt":"the provider''s number of it","attempts":"tries so far",
 	"next_try_at":"when to try (again)","accepted_at":"when the channel took it","last_error":"why the last try failed"}');
 
 CREATE TABLE submeter.alarm_rule (
