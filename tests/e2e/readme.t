@@ -38,7 +38,7 @@ for name in $(sed -n '/^\*\*Verbs/,/^\*\*Settings/p' README.md | grep -oE '`[a-z
 done
 is "$missing" '' 'every verb of the reference exists'
 missing=
-for name in $(query "SELECT v.verb FROM submeter.verb v WHERE v.verb <> 'poller' ORDER BY 1"); do
+for name in $(query "SELECT v.verb FROM submeter.verb v WHERE v.verb NOT IN ('poller', 'courier') ORDER BY 1"); do
 	sed -n '/^\*\*Verbs/,/^\*\*Settings/p' README.md | grep -qE "\`${name}[(\`]" || missing="$missing $name"
 done
 is "$missing" '' 'and every verb is in it'
