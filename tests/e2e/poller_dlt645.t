@@ -93,3 +93,4 @@ is "$(sql 'SELECT count(*) FROM submeter.reading_suspect')" 0 'nor one to doubt'
 is "$(sql 'SELECT sum(errors) > 0 FROM submeter.meter_state WHERE meter_id <= 4')" t 'errors are counted by meter'
 is "$(sql 'SELECT bool_and(busy_ms > 0 AND utilisation > 0 AND utilisation <= 1) FROM submeter.gateway')" t 'and the time each bus is in use'
 
+done_testing
