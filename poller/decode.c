@@ -609,6 +609,22 @@ decode_parse_hex(int count, char **arguments, uint8_t *bytes, int most)
 	return length;
 }
 
+/* Explains bytes of a protocol as decode_main() does. */
+void
+decode_bytes(const char *protocol, const uint8_t *bytes, int length)
+{
+	SmWalk walk = {0};
+	size_t i;
+
+	for (i = 0; i < sizeof(decoders) / sizeof(decoders[0]); i++)
+	{
+		if (strcmp(protocol, decoders[i].name) == 0)
+			walk.decoder = &decoders[i];
+	}
+	if (walk.decoder != NULL)
+		walk_bytes(&walk, bytes, length, true);
+}
+
 static int
 decode_usage(const char *text)
 {

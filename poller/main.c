@@ -21,7 +21,7 @@
 
 #include "control.h"
 #include "deliver.h"
-#include "diagnose.h"
+#include "cabinet.h"
 #include "log.h"
 #include "options.h"
 
@@ -377,8 +377,8 @@ main(int count, char **arguments)
 	static SmPoller poller;
 	int status;
 
-	if (diagnose_wants(count, arguments))
-		return diagnose_main(count, arguments);
+	if (cabinet_wants(count, arguments))
+		return cabinet_main(count, arguments);
 	status = options_parse(&poller.options, count, arguments);
 	if (status >= 0)
 		return status;

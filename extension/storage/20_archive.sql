@@ -182,7 +182,7 @@ CREATE TABLE submeter.meter_switch (
 	function smallint NOT NULL CHECK (function IN (5, 6, 16, 28, 20, 4)),
 	address int CHECK (address BETWEEN 0 AND 65535),
 	di text CHECK (di ~ '^[0-9A-F]{4}([0-9A-F]{4})?$'),
-	registers int[] NOT NULL CHECK (cardinality(registers) BETWEEN 1 AND 8 AND array_position(registers, NULL) IS NULL AND 0 <= ALL (registers) AND 65535 >= ALL (registers)),
+	registers int[] NOT NULL CHECK (cardinality(registers) >= 1 AND cardinality(registers) <= 8 AND array_position(registers, NULL) IS NULL AND 0 <= ALL (registers) AND 65535 >= ALL (registers)),
 	valid_s int NOT NULL DEFAULT 300 CHECK (valid_s BETWEEN 10 AND 86400),
 	settle_ms int NOT NULL DEFAULT 3000 CHECK (settle_ms BETWEEN 0 AND 60000),
 	source text,
