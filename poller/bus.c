@@ -27,6 +27,7 @@
 
 #include "command.h"
 #include "field.h"
+#include "history.h"
 #include "log.h"
 
 #define BUS_RETRY_FIRST_US (250 * US_PER_MS)
@@ -140,6 +141,7 @@ bus_lose(SmBus *bus, const char *text)
 	{
 		command_bus_failed(bus, text);
 		round_bus_failed(bus, text);
+		history_drop_all(bus);
 	}
 	bus_pump(bus);
 }
@@ -268,7 +270,7 @@ bus_send(SmBus *bus, const SmExchange *exchange)
 	bus_lose(bus, why);
 }
 
-/* Chooses the next question: commands before everything else. */
+/* Chooses the next question: commands before everything else, what is fetched later after it. */
 static bool
 bus_choose(SmBus *bus, int64_t now_us, SmExchange *exchange, int64_t *wake_us)
 {
@@ -276,7 +278,12 @@ bus_choose(SmBus *bus, int64_t now_us, SmExchange *exchange, int64_t *wake_us)
 
 	if (command_next(bus, now_us, exchange, wake_us, &hold))
 		return true;
-	return !hold && round_next(bus, now_us, exchange, wake_us);
+	if (hold)
+		return false;
+	if (history_is_late(bus, now_us) && history_next(bus, now_us, exchange, wake_us))
+		return true;
+	return round_next(bus, now_us, exchange, wake_us) ||
+		   history_next(bus, now_us, exchange, wake_us);
 }
 
 /* Does what there is to do now, or sets the timer to when there will be something. */

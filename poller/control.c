@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "control.h"
+#include "fetch.h"
 #include "log.h"
 
 #define CONTROL_LOOK_US (5 * US_PER_S)
@@ -23,6 +24,7 @@ struct SmControl
 	SmField *field;
 	SmDb *db;
 	SmReport *report;
+	SmFetch *fetch; /* NULL when only the plan is wanted */
 	SmTimer look;
 	SmTimer plan_retry;
 	char *name;
@@ -94,6 +96,8 @@ control_start(SmControl *control, SmField *field)
 {
 	control->field = field;
 	control->report = report_create(control->loop, field, control->db);
+	if (control->claims)
+		control->fetch = fetch_create(control->loop, field, control->db, control->name);
 	db_start(control->db);
 }
 
@@ -102,6 +106,8 @@ control_free(SmControl *control)
 {
 	if (control->report != NULL)
 		report_free(control->report);
+	if (control->fetch != NULL)
+		fetch_free(control->fetch);
 	loop_cancel(control->loop, &control->look);
 	loop_cancel(control->loop, &control->plan_retry);
 	db_free(control->db);
@@ -114,6 +120,14 @@ control_free(SmControl *control)
 	}
 	free(control->name);
 	free(control);
+}
+
+/* Asks whether memories of meters are to be read. */
+static void
+control_look_for_history(SmControl *control)
+{
+	if (control->fetch != NULL)
+		fetch_look(control->fetch);
 }
 
 /* Logs why a request failed, once for the same reason. */
@@ -159,6 +173,7 @@ control_planned(void *context, const SmDbReply *reply)
 		control->events.planned(control->events.context);
 		control_claim(control);
 		control_claim_reads(control);
+		control_look_for_history(control);
 	}
 	else
 		plan_free(plan);
@@ -216,6 +231,8 @@ control_notified(void *context, const char *payload)
 		control_claim(control);
 	else if (strcmp(payload, "read") == 0)
 		control_claim_reads(control);
+	else if (strcmp(payload, "history") == 0)
+		control_look_for_history(control);
 }
 
 /* The safety net under the notifications. */
@@ -413,6 +430,14 @@ void
 control_report(SmControl *control, SmCommand *command)
 {
 	control_send_report(control, command);
+}
+
+/* Tells the database what became of a meter's memory. */
+void
+control_report_history(SmControl *control, const struct SmHistoryResult *result)
+{
+	if (control->fetch != NULL)
+		fetch_report(control->fetch, result);
 }
 
 /* Asks for nothing more; reports still go out. */

@@ -25,6 +25,7 @@ extern void control_start(SmControl *control, SmField *field);
 extern void control_free(SmControl *control);
 extern void control_reload(SmControl *control);
 extern void control_ask(SmControl *control, SmCommand *command);
+extern void control_report_history(SmControl *control, const struct SmHistoryResult *result);
 extern void control_report(SmControl *control, SmCommand *command);
 extern void control_stop(SmControl *control);
 extern bool control_is_quiet(const SmControl *control);

@@ -10,6 +10,7 @@
 
 #include "command.h"
 #include "field.h"
+#include "history.h"
 #include "listen.h"
 #include "log.h"
 
@@ -65,6 +66,7 @@ field_free(SmField *field)
 	for (i = 0; i < field->bus_count; i++)
 	{
 		command_drop_all(field->buses[i]);
+		history_drop_all(field->buses[i]);
 		field_free_bus(field->buses[i]);
 	}
 	for (i = 0; i < field->meter_count; i++)
@@ -317,7 +319,10 @@ field_sweep(SmField *field, SmBus **buses, int bus_count, SmMeter **meters, int 
 	int i;
 
 	for (i = 0; i < field->bus_count; i++)
+	{
 		command_plan_changed(field->buses[i]);
+		history_drop_all(field->buses[i]);
+	}
 	for (i = 0; i < field->bus_count; i++)
 	{
 		if (!field->buses[i]->kept)
@@ -374,6 +379,7 @@ field_stop(SmField *field)
 	for (i = 0; i < field->bus_count; i++)
 	{
 		command_stop(field->buses[i]);
+		history_drop_all(field->buses[i]);
 		bus_wake(field->buses[i]);
 	}
 }

@@ -20,6 +20,8 @@
 struct SmBus;
 struct SmField;
 struct SmCommand;
+struct SmHistory;
+struct SmHistoryResult;
 
 /* How a question ended. */
 typedef enum SmAnswerKind
@@ -138,6 +140,9 @@ typedef struct SmBus
 
 	struct SmCommand *commands;
 
+	struct SmHistory *histories; /* history.c: memories to be read */
+	int64_t history_us;          /* when the last question of these ended */
+
 	/* what is reported: report.c */
 	int8_t online;
 	bool dirty;
@@ -169,6 +174,7 @@ typedef struct SmFieldHooks
 	int (*slowness)(void *context); /* interval times this; 0 = no routine reads at all */
 	void (*ask)(void *context, struct SmCommand *command);
 	void (*report)(void *context, struct SmCommand *command);
+	void (*history)(void *context, const struct SmHistoryResult *result);
 	void (*changed)(void *context); /* somebody should look whether all is done */
 } SmFieldHooks;
 

@@ -94,6 +94,14 @@ main_report(void *context, SmCommand *command)
 	control_report(poller->control, command);
 }
 
+static void
+main_history(void *context, const struct SmHistoryResult *result)
+{
+	SmPoller *poller = context;
+
+	control_report_history(poller->control, result);
+}
+
 /* With --once: looks whether all is read and delivered. */
 static void
 main_check_once(SmPoller *poller)
@@ -322,7 +330,8 @@ main_is_quiet(const SmPoller *poller)
 static int
 main_run(SmPoller *poller)
 {
-	SmFieldHooks hooks = {poller, main_reading, main_slowness, main_ask, main_report, main_changed};
+	SmFieldHooks hooks = {poller, main_reading, main_slowness, main_ask, main_report,
+						  main_history, main_changed};
 	SmControlEvents events = {poller, main_planned, main_plan_failed};
 	int64_t last_ms = 0;
 

@@ -14,7 +14,8 @@
 
 /* In the order in which plan_parse() takes the results. */
 const char plan_sql[] =
-	"SELECT model, max_registers, max_gap, turnaround_ms, protocol FROM submeter.poller_models()"
+	"SELECT model, max_registers, max_gap, turnaround_ms, protocol, keeps"
+	" FROM submeter.poller_models()"
 	" ORDER BY model COLLATE \"C\";"
 	"SELECT model, metric, function, address, type, scale, bit_mask, closed_value, open_value,"
 	" di, block_di, block_offset, bytes FROM submeter.poller_points();"
@@ -156,6 +157,7 @@ plan_parse_models(SmPlan *plan, PGresult *result)
 		model->max_registers = (int) numbers[0];
 		model->max_gap = (int) numbers[1];
 		model->turnaround_ms = (int) numbers[2];
+		model->keeps = plan_text(result, row, 5) != NULL && plan_text(result, row, 5)[0] == 't';
 		plan->model_count++;
 	}
 }
@@ -528,7 +530,7 @@ plan_parse_meters(SmPlan *plan, PGresult *result)
 SmPlan *
 plan_parse(PGresult *const *results, int count, const char **why)
 {
-	static const int columns[PLAN_RESULTS] = {5, 13, 8, 15, 7};
+	static const int columns[PLAN_RESULTS] = {6, 13, 8, 15, 7};
 	SmPlan *plan;
 	int i;
 

@@ -184,8 +184,10 @@ round_succeed(SmBus *bus)
 {
 	SmMeter *meter = bus->reading;
 	SmField *field = bus->field;
-	SmReading reading = {
-		.site_id = meter->site_id, .meter_id = meter->meter_id, .values = bus->values};
+	SmReading reading = {.site_id = meter->site_id,
+						 .meter_id = meter->meter_id,
+						 .kept = meter->model->keeps,
+						 .values = bus->values};
 	int64_t now_us = base_now_us();
 	int slowness = round_slowness(bus);
 	int64_t wait_us = bus->interval_us * (slowness > 0 ? slowness : 1);

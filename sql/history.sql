@@ -54,6 +54,7 @@ SELECT * FROM pg_temp.days(1);
 SELECT submeter.run_duty(1, 'history', '2026-03-03 21:02') AS asked_again;
 
 -- 4. The poller takes a task only for meters that answer, and never twice
+SELECT submeter.report_field(1, NULL, '[{"meter_id":1,"online":false},{"meter_id":2,"online":false}]');
 SELECT count(*) AS none FROM submeter.claim_history('p');
 SELECT submeter.report_field(1, '[{"gateway_id":1,"online":true}]', '[{"meter_id":1,"online":true},{"meter_id":2,"online":true}]');
 CREATE TEMP TABLE task AS SELECT * FROM submeter.claim_history('p', 1);

@@ -282,6 +282,10 @@ AS $$
 		WHEN 'settlement' THEN (SELECT count(*)::int FROM submeter.history_stamps(z.site_id, history_entries.kind, history_entries.settlement_day, t.ts, history_entries.as_of)) + 1
 		ELSE (history_entries.as_of AT TIME ZONE z.time_zone)::date - (t.ts AT TIME ZONE z.time_zone)::date + 1 END AS back) b
 	WHERE z.site_id = history_entries.site_id AND b.back <= history_entries.depth
+		-- Registers of a settlement day carry no time: near the day their order is in doubt.
+		AND (history_entries.kind <> 'settlement' OR NOT EXISTS (
+			SELECT FROM submeter.history_stamps(z.site_id, history_entries.kind, history_entries.settlement_day,
+				history_entries.as_of - interval '1 day', history_entries.as_of + interval '1 day')))
 		AND NOT EXISTS (SELECT FROM submeter.reading r WHERE r.site_id = z.site_id AND r.meter_id = history_entries.meter_id AND r.ts = t.ts)
 $$;
 COMMENT ON FUNCTION submeter.history_entries(int, bigint, text, int, text, timestamptz, timestamptz, timestamptz) IS
@@ -304,8 +308,8 @@ BEGIN
 		SELECT k.site_id, k.task_id
 		FROM submeter.history_task k
 		JOIN submeter.meter m ON m.site_id = k.site_id AND m.meter_id = k.meter_id AND m.retired_at IS NULL
-		JOIN submeter.gateway g ON g.site_id = m.site_id AND g.gateway_id = m.gateway_id AND g.enabled AND g.online
-		JOIN submeter.meter_state s ON s.site_id = k.site_id AND s.meter_id = k.meter_id AND s.online
+		JOIN submeter.gateway g ON g.site_id = m.site_id AND g.gateway_id = m.gateway_id AND g.enabled AND g.online IS NOT FALSE
+		JOIN submeter.meter_state s ON s.site_id = k.site_id AND s.meter_id = k.meter_id AND s.online IS NOT FALSE
 		WHERE k.site_id = ANY (sites) AND (k.state = 'queued' AND coalesce(k.retry_at, '-infinity') <= at OR k.state = 'claimed' AND k.lease_until <= at)
 			AND submeter.may_serve(k.site_id, m.gateway_id, claim_history.poller, at)
 		ORDER BY k.queued_at, k.task_id
@@ -327,7 +331,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.claim_history(text, int) IS
-'Gives a poller up to max_tasks memories to read for half an hour: which identifiers, how the register lies in the data, and the entries wanted as "YYMMDDhhmm=ms=n" (the meter''s time, the same instant in ms, and that it is the n-th last). Only meters that answer.';
+'Gives a poller up to max_tasks memories to read for half an hour: which identifiers, how the register lies in the data, and the entries wanted as "YYMMDDhhmm=ms=n" (the meter''s time, the same instant in ms, and that it is the n-th last). No meters that are silent.';
 
 CREATE FUNCTION submeter.report_history(site_id int, task_id bigint, poller text, outcome text, readings int, detail text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER

@@ -49,17 +49,18 @@ AS $$
 $$;
 COMMENT ON FUNCTION submeter.poller_meters() IS 'The plan: meters in service behind enabled gateways; refused: what a meter turned out not to have within the last day, and in how many seconds it is asked for again.';
 
-CREATE FUNCTION submeter.poller_models() RETURNS TABLE(model text, max_registers int, max_gap int, turnaround_ms int, protocol text)
+CREATE FUNCTION submeter.poller_models() RETURNS TABLE(model text, max_registers int, max_gap int, turnaround_ms int, protocol text, keeps boolean)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 	-- authorize: poller_sites() guards; models belong to all sites.
-	SELECT o.model, o.max_registers, o.max_gap, o.turnaround_ms, o.protocol
+	SELECT o.model, o.max_registers, o.max_gap, o.turnaround_ms, o.protocol,
+		EXISTS (SELECT FROM submeter.meter_history h WHERE h.model = o.model AND h.kind IN ('hourly', 'daily'))
 	FROM submeter.meter_model o
 	WHERE EXISTS (SELECT FROM submeter.meter m WHERE m.model = o.model AND m.site_id = ANY (submeter.poller_sites()))
 	ORDER BY o.model
 $$;
-COMMENT ON FUNCTION submeter.poller_models() IS 'The plan: limits of the models in use.';
+COMMENT ON FUNCTION submeter.poller_models() IS 'The plan: limits of the models in use, and whether they keep registers of each hour or day.';
 
 CREATE FUNCTION submeter.poller_points()
 RETURNS TABLE(model text, metric text, function int, address int, type text, scale text, bit_mask int, closed_value int, open_value int,

@@ -38,12 +38,12 @@ table(int columns, const char *const *rows)
 	return result;
 }
 
-static const char *const models[] = {"A 125 16 0 modbus",
-									 "B 10 0 50 modbus",
-									 "C 999 0 0 modbus",
-									 "D 125 0 0 dlt645-2007",
-									 "E 125 0 0 dlt645-1997",
-									 "F 125 0 0 m-bus",
+static const char *const models[] = {"A 125 16 0 modbus f",
+									 "B 10 0 50 modbus f",
+									 "C 999 0 0 modbus f",
+									 "D 125 0 0 dlt645-2007 t",
+									 "E 125 0 0 dlt645-1997 f",
+									 "F 125 0 0 m-bus f",
 									 NULL};
 static const char *const points[] = {"A energy_wh 3 0 u32be 10 65535 - -",
 									 "A v_a 3 12 u16 0.1 65535 - -",
@@ -109,13 +109,14 @@ has_problem(const SmPlan *plan, const char *text)
 static void
 test_plan(void)
 {
-	PGresult *results[PLAN_RESULTS] = {table(5, models), table(13, points), table(8, switches),
+	PGresult *results[PLAN_RESULTS] = {table(6, models), table(13, points), table(8, switches),
 									   table(15, gateways), table(7, meters)};
 	const char *why = NULL;
 	SmPlan *plan = plan_parse(results, PLAN_RESULTS, &why);
 	int i;
 
 	is(plan->model_count, 4, "four of six models are of use");
+	ok(!plan->models[0].keeps && plan->models[2].keeps, "one keeps its registers of each hour or day");
 	is(plan->models[0].point_count, 3, "the points that make sense");
 	is(plan->models[0].block_count, 1, "in one request");
 	ok(plan->models[0].switches[SWITCH_OPEN].known && plan->models[0].switches[SWITCH_CLOSE].known,
