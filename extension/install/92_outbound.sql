@@ -9,6 +9,7 @@ CREATE TABLE submeter.outbound_kind (
 	done name NOT NULL,
 	repeatable boolean NOT NULL,
 	max_attempts int NOT NULL DEFAULT 12,
+	keeps_answer boolean NOT NULL DEFAULT true,
 	description text NOT NULL
 );
 COMMENT ON TABLE submeter.outbound_kind IS
@@ -18,6 +19,7 @@ COMMENT ON COLUMN submeter.outbound_kind.build IS 'function (site_id, outbound_i
 COMMENT ON COLUMN submeter.outbound_kind.done IS 'function (site_id, outbound_id, outcome, status, headers, body, as_of) → outbound_verdict that says what follows from the answer';
 COMMENT ON COLUMN submeter.outbound_kind.repeatable IS 'whether it may be sent again when nobody knows whether it arrived';
 COMMENT ON COLUMN submeter.outbound_kind.max_attempts IS 'how often it is tried';
+COMMENT ON COLUMN submeter.outbound_kind.keeps_answer IS 'false: the body of the answer holds a secret and is not stored';
 COMMENT ON COLUMN submeter.outbound_kind.description IS 'what it is';
 GRANT SELECT ON submeter.outbound_kind TO submeter_admin, submeter_auditor;
 
@@ -151,7 +153,7 @@ BEGIN
 		finished_at = CASE WHEN verdict.state = 'queued' THEN NULL ELSE finish_outbound.as_of END,
 		not_before = CASE WHEN verdict.state = 'queued' THEN coalesce(verdict.not_before, usual.not_before, finish_outbound.as_of) ELSE o.not_before END,
 		status = coalesce(finish_outbound.status, o.status), answer_headers = coalesce(finish_outbound.headers, o.answer_headers),
-		answer = coalesce(finish_outbound.body, o.answer),
+		answer = CASE WHEN rule.keeps_answer IS NOT FALSE THEN coalesce(finish_outbound.body, o.answer) END,
 		detail = coalesce(verdict.detail, finish_outbound.detail, CASE WHEN verdict.state <> 'delivered' THEN o.detail END)
 	WHERE o.site_id = finish_outbound.site_id AND o.outbound_id = finish_outbound.outbound_id;
 	RETURN verdict.state;

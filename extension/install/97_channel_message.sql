@@ -407,15 +407,13 @@ BEGIN
 	VALUES (wechat_token_done.site_id, name, submeter.secret_seal(convert_to(answer ->> 'access_token', 'UTF8'), format('token:%s:%s', wechat_token_done.site_id, name)),
 		wechat_token_done.as_of + interval '1 s' * greatest(coalesce((answer ->> 'expires_in')::int, 7200) - 300, 60))
 	ON CONFLICT ON CONSTRAINT channel_token_pkey DO UPDATE SET sealed = EXCLUDED.sealed, expires_at = EXCLUDED.expires_at;
-	-- The answer has the token in clear: it is not kept.
-	UPDATE submeter.outbound o SET answer = NULL WHERE o.site_id = wechat_token_done.site_id AND o.outbound_id = wechat_token_done.outbound_id;
 	RETURN ROW('delivered', NULL, NULL)::submeter.outbound_verdict;
 END
 $$;
 COMMENT ON FUNCTION submeter.wechat_token_done(int, bigint, text, int, jsonb, bytea, timestamptz) IS 'Keeps the access token WeChat gave, sealed, until five minutes before its end.';
 
-INSERT INTO submeter.outbound_kind (kind, build, done, repeatable, max_attempts, description) VALUES
-	('wechat_token', 'build_wechat_token', 'wechat_token_done', true, 6, 'the access token of a WeChat account');
+INSERT INTO submeter.outbound_kind (kind, build, done, repeatable, max_attempts, keeps_answer, description) VALUES
+	('wechat_token', 'build_wechat_token', 'wechat_token_done', true, 6, false, 'the access token of a WeChat account');
 
 -- Rooms and hooks ----------------------------------------------------------------------------------------------------
 

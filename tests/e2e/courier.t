@@ -2,51 +2,8 @@
 # The courier carries requests out and answers back: HTTPS and mail with certificates checked, every
 # kind of answer told apart, nothing that costs money repeated, nothing lost when it or the server
 # dies, several couriers side by side.
-# shellcheck source=tests/e2e/poller.sh
-. "$(dirname "$0")/poller.sh"
-
-COURIER=$here/../../poller/submeter-courier
-SINK=$SM_RUN/sink
-
-courier_start()
-{
-	local name=$1
-	shift
-	"$COURIER" --allow-root --dsn "$(server_conninfo db | sed 's/user=postgres/user=carrier/')" --name "$name" \
-		--log-level debug "$@" >>"$SM_RUN/courier.log" 2>&1 &
-	COURIERS[$name]=$!
-}
-
-courier_end()
-{
-	local signal=$1 name=$2 status=0
-	kill "-$signal" "${COURIERS[$name]}" 2>/dev/null
-	wait "${COURIERS[$name]}" 2>/dev/null || status=$?
-	unset "COURIERS[$name]"
-	return "$status"
-}
-
-couriers_stop()
-{
-	local name
-	for name in "${!COURIERS[@]}"; do
-		courier_end TERM "$name" || true
-	done
-	[ -z "${SINK_PID:-}" ] || kill "$SINK_PID" 2>/dev/null
-	((_tap_failed == 0)) || diag "$(tail -n 40 "$SM_RUN/courier.log")"
-}
-
-sink_start()
-{
-	mkdir -p "$SINK"
-	openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext 'subjectAltName=DNS:localhost' \
-		-keyout "$SINK/key" -out "$SINK/cert" 2>/dev/null || return
-	/usr/bin/python3 "$here/../sim/sink.py" "$SINK" --tls "$SINK/cert" "$SINK/key" >"$SINK/out" 2>"$SINK/err" &
-	SINK_PID=$!
-	wait_for 20 'the host outside listens' grep -q ready "$SINK/out"
-	HTTPS=https://localhost:$(sed -n 's/^http //p' "$SINK/out")
-	SMTP=smtp://localhost:$(sed -n 's/^smtp //p' "$SINK/out")
-}
+# shellcheck source=tests/e2e/courier.sh
+. "$(dirname "$0")/courier.sh"
 
 # A kind of request whose ref says all: the courier must not know what it carries.
 trial_kind()
@@ -65,14 +22,14 @@ trial_kind()
 			END \$\$;
 		ALTER FUNCTION submeter.trial_build(int, bigint, timestamptz) OWNER TO submeter_owner;
 		ALTER FUNCTION submeter.trial_done(int, bigint, text, int, jsonb, bytea, timestamptz) OWNER TO submeter_owner;
-		INSERT INTO submeter.outbound_kind VALUES ('trial', 'trial_build', 'trial_done', true, 3, 'trial'), ('costly', 'trial_build', 'trial_done', false, 3, 'trial')"
+		INSERT INTO submeter.outbound_kind (kind, build, done, repeatable, max_attempts, description) VALUES ('trial', 'trial_build', 'trial_done', true, 3, 'trial'), ('costly', 'trial_build', 'trial_done', false, 3, 'trial')"
 }
 
 # queue KIND METHOD URL [more members of ref]
 queue()
 {
 	sql "SELECT submeter.queue_outbound(1, '$1', jsonb_build_object('method', '$2', 'url', '$3', 'timeout_ms', 2000, 'options', jsonb_build_object('ca',
-		pg_read_file('$SINK/cert'))) || '${4:-{\}}', '${5:-sink}', 'trial')"
+		pg_read_file('$CERT'))) || '${4:-{\}}', '${5:-sink}', 'trial')"
 }
 
 state()
@@ -84,7 +41,7 @@ state()
 mail()
 {
 	local message
-	message=$(/usr/bin/python3 - "$1" "$SINK/cert" <<'END'
+	message=$(/usr/bin/python3 - "$1" "$CERT" <<'END'
 import json, sys
 print(json.dumps({'text': 'Subject: =?UTF-8?B?55S16LS5?=\r\nFrom: a@x.test\r\nTo: b@x.test\r\n\r\nhello\r\n.\r\n..dots\r\n',
     'options': {'from': 'meter@x.test', 'to': [sys.argv[1] + '@x.test'], 'user': 'meter', 'password': 's3cret, word',
@@ -94,15 +51,10 @@ END
 	queue "${2:-trial}" MAIL "$SMTP" "$message" "mail.$1"
 }
 
-declare -A COURIERS
-at_exit couriers_stop
 setup 'start the host outside' sink_start
 setup 'start the server' field_start
 setup 'make a kind of request' trial_kind
-setup 'make a login for couriers' sql "CREATE ROLE carrier LOGIN; GRANT submeter_courier TO carrier;
-	INSERT INTO submeter.site_member (site_id, login) VALUES (1, 'carrier')"
-chmod 644 "$SINK/cert"
-chmod 755 "$SINK"
+setup 'make a login for couriers' courier_login
 courier_start first
 
 # Answers
@@ -112,7 +64,7 @@ is "$(sql "SELECT submeter.header_value(answer_headers, 'Server') LIKE 'BaseHTTP
 	AND convert_from(answer, 'UTF8')::jsonb -> 'headers' ->> 'x-one' = '1' FROM submeter.outbound WHERE outbound_id = $good")" t 'with headers and answer'
 is "$(tail -n 1 "$SINK/http" | /usr/bin/python3 -c 'import json,sys; print(json.loads(sys.stdin.read())["body"].encode("latin-1").decode())')" '电费 a=b' \
 	'its body arrives byte for byte'
-ok 'what stands in a query is not in the log' eval '! grep -q hidden "$SM_RUN/courier.log"'
+ok 'what stands in a query is not in the log' eval '! grep -q hidden "$COURIER_LOG"'
 refused=$(queue trial GET "$HTTPS/status/404")
 wait_for 20 'a refusal is final' says 'failed 404' state "$refused"
 late=$(queue trial GET "$HTTPS/retry-after/40")
@@ -172,7 +124,7 @@ wait_for 20 'then it is' says 2 grep -c 'slow/30?held' "$SINK/http"
 # Two couriers, many requests
 courier_start third
 sql "SELECT count(submeter.queue_outbound(1, 'trial', jsonb_build_object('method', 'POST', 'url', '$HTTPS/many?' || n, 'text', 'x', 'timeout_ms', 5000,
-	'options', jsonb_build_object('ca', pg_read_file('$SINK/cert'))), 'sink', 'trial')) FROM generate_series(1, 400) n" >/dev/null
+	'options', jsonb_build_object('ca', pg_read_file('$CERT'))), 'sink', 'trial')) FROM generate_series(1, 400) n" >/dev/null
 wait_for 60 'four hundred requests' says 400 sql "SELECT count(*) FROM submeter.outbound WHERE state = 'delivered' AND ref ->> 'url' LIKE '%many%'"
 is "$(grep -c /many "$SINK/http")" 400 'each sent once'
 is "$(sql "SELECT count(DISTINCT claimed_by) FROM submeter.outbound WHERE ref ->> 'url' LIKE '%many%'")" 2 'by both'

@@ -1,0 +1,150 @@
+#!/bin/bash
+# Messages to people by every kind of channel, each against another end that checks signatures as the
+# provider does; mails read by a foreign parser; the next channel when one refuses; nobody told twice
+# by a message that is paid for.
+# shellcheck source=tests/e2e/courier.sh
+. "$(dirname "$0")/courier.sh"
+
+# channel NAME KIND SETTINGS [SECRET VALUE]...
+channel()
+{
+	local name=$1
+	sql "SELECT submeter.set_channel(1, '$name', '$2', '$3')" >/dev/null || return
+	shift 3
+	while (($# > 0)); do
+		sql "SELECT submeter.set_secret(1, 'channel/$name/$1', '$2')" >/dev/null || return
+		shift 2
+	done
+}
+
+channels_make()
+{
+	local texts='"templates":{"low_balance":{"code":"SMS_1","id":"T1","fields":{"amount":"available","unit":"unit"}},"trip_announced":{"code":"SMS_2","id":"T2","fields":{"unit":"unit"}}}'
+	channel mail mail "{\"url\":\"$SMTP\",\"from\":\"power@mall.example\",\"from_name\":\"商场,电费\",\"user\":\"meter\",\"ca\":$(json_text "$CERT")}" password 's3cret, word' &&
+		channel sms sms_aliyun "{\"endpoint\":\"$CHANNELS\",\"key_id\":\"k\",\"sign_name\":\"商场\",$texts}" key_secret 'ali secret' &&
+		channel sms2 sms_tencent "{\"endpoint\":\"$CHANNELS\",\"secret_id\":\"i\",\"app_id\":\"14\",\"sign_name\":\"商场\",\"templates\":{\"low_balance\":{\"code\":\"7\",\"fields\":[\"available\",\"unit\"]}}}" secret_key 'tencent secret' &&
+		channel dingtalk dingtalk "{\"endpoint\":\"$CHANNELS\"}" token t sign SECding &&
+		channel feishu feishu "{\"endpoint\":\"$CHANNELS\"}" token t sign SECfeishu &&
+		channel wecom wecom "{\"endpoint\":\"$CHANNELS\"}" token wecomkey &&
+		channel app jpush "{\"endpoint\":\"$CHANNELS\",\"app_key\":\"appkey\"}" master_secret master &&
+		channel wechat wechat "{\"endpoint\":\"$CHANNELS\",\"appid\":\"wxapp\",$texts}" app_secret wxsecret &&
+		channel hook webhook "{\"url\":\"$CHANNELS/hook\"}" key whsec &&
+		channel push webpush '{"subject":"mailto:power@mall.example"}' &&
+		sql "SELECT submeter.make_push_key(1, 'push')" >/dev/null
+}
+
+# person ID CHANNELS
+person()
+{
+	sql "INSERT INTO submeter.tenant (site_id, tenant_id, code, name) VALUES (1, $1, 'T$1', '面馆<$1>');
+		INSERT INTO submeter.contact (site_id, contact_id, tenant_id, name, phone, email, locale, channels)
+		VALUES (1, $1, $1, '店主', '138$(printf %08d "$1")', 'owner$1@bakery.example', 'zh', '{$2}');
+		INSERT INTO submeter.account (site_id, account_id, tenant_id, code) VALUES (1, $1, $1, 'A$1')"
+}
+
+# tell ID [KIND]: queues a notice; prints its number
+tell()
+{
+	sql "SELECT submeter.queue_notice(1, $1, '${2:-low_balance}', '${2:-low}:$1:' || gen_random_uuid(),
+		'{\"available\":4.5,\"threshold\":20,\"amount\":10,\"due_at\":\"2031-01-01 08:00+08\"}', clock_timestamp(), '${2:-low_balance}' <> 'low_balance')"
+}
+
+is_accepted()
+{
+	[ "$(sql "SELECT state || ' ' || channel FROM submeter.notice WHERE notice_id = $1")" = "accepted $2" ]
+}
+
+fault()
+{
+	/usr/bin/python3 -c 'import sys, urllib.request
+urllib.request.urlopen(sys.argv[1] + "/fault", ("{\"channel\":\"%s\",\"answer\":\"%s\"}" % (sys.argv[2], sys.argv[3])).encode())' "$CHANNELS" "$1" "$2"
+}
+
+# heard CHANNEL: what its other end heard last
+heard()
+{
+	grep "\"channel\": \"$1\"" "$SINK/log" | tail -n 1
+}
+
+setup 'start the host outside' sink_start
+setup 'start the other ends' channels_start
+setup 'start the server' field_start "submeter.databases = 'postgres'" 'submeter.naptime = 20ms'
+setup 'make notices quick' sql "UPDATE submeter.duty SET every = '100 ms' WHERE duty = 'notices';
+	INSERT INTO submeter.credit_policy (site_id, code, mode) VALUES (1, 'p', 'automatic');
+	UPDATE submeter.site SET time_zone = 'Asia/Shanghai', default_policy_id = (SELECT policy_id FROM submeter.credit_policy WHERE code = 'p')"
+setup 'set up the channels' channels_make
+setup 'make a login for couriers' courier_login
+courier_start first
+
+# Mail
+setup 'a person with mail' person 1 mail
+id=$(tell 1)
+wait_for 60 'a mail is taken' is_accepted "$id" mail
+is "$(/usr/bin/python3 - "$SINK/mail.1" <<'END'
+import email, email.policy, sys
+head, _, rest = open(sys.argv[1], 'rb').read().partition(b'\n')
+m = email.message_from_bytes(rest, policy=email.policy.default)
+text, html = [part.get_content() for part in m.iter_parts()]
+print(m['from'].addresses[0].display_name, m['from'].addresses[0].addr_spec, m['to'].addresses[0].addr_spec, m['message-id'], '4.50' in text and '4.50' in html, '面馆<1>' in text, '面馆&lt;1&gt;' in html, m.defects)
+END
+)" "商场,电费 power@mall.example owner1@bakery.example <notice.1.$id@mall.example> True True True []" 'a foreign parser reads names, text and HTML'
+
+# Every other channel
+n=2
+for pair in sms:aliyun sms2:tencent dingtalk:dingtalk feishu:feishu wecom:wecom hook:webhook; do
+	setup "a person with ${pair%%:*}" person "$n" "${pair%%:*}"
+	id=$(tell "$n")
+	wait_for 60 "a message by ${pair%%:*} is taken" is_accepted "$id" "${pair%%:*}"
+	n=$((n + 1))
+done
+like "$(heard aliyun)" '"PhoneNumbers": "13800000002".*4\.50' 'the SMS says how much is left'
+like "$(heard webhook)" '面馆<7>' 'the hook gets the whole message'
+isnt "$(sql "SELECT receipt FROM submeter.notice WHERE contact_id = 2")" '' "the provider's number is kept"
+
+# Devices
+setup 'a person with an app' person 20 app
+setup 'the app registers' sql "SELECT submeter.register_device(1, 20, 'jpush', '190e35f7e0d8f00')"
+id=$(tell 20)
+wait_for 60 'a push to an app is taken' is_accepted "$id" app
+like "$(heard jpush)" '190e35f7e0d8f00' 'to the registered one'
+setup 'a person with a browser' person 21 push,mail
+browser=$(/usr/bin/python3 -c 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1] + "/browser").read().decode())' "$CHANNELS")
+setup 'browsers of the test are not behind TLS' sql "ALTER TABLE submeter.device DISABLE TRIGGER USER;
+	INSERT INTO submeter.device (site_id, contact_id, kind, token, keys) SELECT 1, 21, 'webpush', b ->> 'endpoint', b -> 'keys' FROM (SELECT '$browser'::jsonb AS b) x"
+id=$(tell 21)
+wait_for 60 'a push to a browser is taken' is_accepted "$id" push
+like "$(heard webpush)" '"kind": "low_balance"' 'opened with the key of the browser, from a sender it knows'
+fault webpush gone
+id=$(tell 21 trip_announced)
+wait_for 60 'a browser that is gone: the mail goes out' is_accepted "$id" mail
+is "$(sql "SELECT count(*) FROM submeter.device WHERE kind = 'webpush' AND gone_at IS NULL")" 0 'and the browser is forgotten'
+setup 'a person at WeChat' person 22 wechat
+setup 'WeChat knows the person' sql "SELECT submeter.register_device(1, 22, 'wechat', 'oAbCdEfGh')"
+id=$(tell 22)
+wait_for 60 'a token is fetched and the template message taken' is_accepted "$id" wechat
+is "$(sql "SELECT count(*) FROM submeter.outbound WHERE kind = 'wechat_token' AND (answer IS NOT NULL OR state <> 'delivered')")" 0 'the token is not left in the outbox'
+fault wechat gone
+id=$(tell 22 trip_announced)
+wait_for 30 'a token that another took is fetched anew' says 2 grep -c '"channel": "wechat_token"' "$SINK/log"
+
+# Refusals
+setup 'a person with three ways' person 30 sms,sms2,mail
+fault aliyun throttle
+fault tencent throttle
+id=$(tell 30)
+wait_for 60 'two gates refuse: the mail goes out' is_accepted "$id" mail
+is "$(sql "SELECT tried FROM submeter.notice WHERE notice_id = $id")" '{sms,sms2}' 'which is on record'
+setup 'a person with a doubtful way' person 31 sms,mail
+before=$(grep -c '"channel": "aliyun"' "$SINK/log")
+fault aliyun drop
+id=$(tell 31)
+wait_for 60 'an SMS that may have arrived: the mail goes out' is_accepted "$id" mail
+is "$(($(grep -c '"channel": "aliyun"' "$SINK/log") - before))" 1 'and the SMS is not sent again'
+setup 'a person who is nowhere' person 32 mail
+setup 'whose mail is refused' sql "UPDATE submeter.contact SET email = 'never@bakery.example' WHERE contact_id = 32"
+id=$(tell 32 trip_announced)
+wait_for 60 'nobody was told' says 't' sql "SELECT tried = '{}' AND attempts > 0 AND accepted_at IS NULL AND last_error ~ '550' FROM submeter.notice WHERE notice_id = $id"
+is "$(sql "SELECT count(*) FROM submeter.notice WHERE body ~ 's3cret|ali secret|master' OR last_error ~ 's3cret|ali secret|master'")" 0 'no secret is on record'
+ok 'nor in logs' eval '! grep -qE "s3cret|ali secret|tencent secret|wxsecret|whsec" "$COURIER_LOG" "$(server_log db)"'
+ok 'the courier ends when it is told to' courier_end TERM first
+done_testing
