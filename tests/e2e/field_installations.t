@@ -1,0 +1,80 @@
+#!/bin/bash
+# The three installations of the trade, as the README has them, with lines sped up: each is set up by its
+# SQL file, and every meter is read.
+# shellcheck source=tests/e2e/poller.sh
+. "$(dirname "$0")/poller.sh"
+
+sim=$here/../sim
+door=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+
+# installation NAME: starts its farm; the poller's door is $door, other ports are free ones
+installation()
+{
+	farm_start "$SM_RUN" < <(
+		sed -E "s|\.\./\.\./data|$here/../data|; s/dial 127\.0\.0\.1:[0-9]+/dial 127.0.0.1:$door/; s/^(port [a-z]+) 15[0-9]+/\1 0/
+			s/baud=[0-9]+/baud=57600/; s/latency_ms=[0-9]+/latency_ms=5/; s/every=[0-9]+/every=1/; s/retry=[0-9]+/retry=0.5/" "$sim/installations/$1.conf"
+	)
+}
+# plan NAME [psql option...]: its rows instead of those before
+plan()
+{
+	sql 'TRUNCATE submeter.gateway, submeter.meter CASCADE' >/dev/null &&
+		server_psql db "${@:2}" -f "$sim/installations/$1.sql" >/dev/null
+}
+read_from()
+{
+	sql 'SELECT count(DISTINCT meter_id) FROM submeter.reading'
+}
+# Values must be those of the farm: energies to the hundredth of a kWh that the meters show.
+begin()
+{
+	poller_start
+}
+
+setup 'start the database' field_start
+
+setup 'scattered meters' installation scattered
+setup 'as rows' plan scattered -v door="127.0.0.1:$door"
+begin
+wait_for 60 'fourteen modules dial in and are read' says 14 read_from
+beats()
+{
+	[ "$(farm log shop12 heartbeats)" -gt 1 ]
+}
+wait_for 10 'with heartbeats in between' beats
+is "$(sql 'SELECT count(*) FROM submeter.gateway WHERE online')" 14 'all are online'
+ok 'the poller stops cleanly' poller_stop
+ok 'the farm ends well' farm_stop
+
+setup 'a small concentrator' installation small_concentrator
+setup 'as rows' plan small_concentrator -v address="127.0.0.1:$(farm_port hall)"
+begin
+wait_for 60 '32 meters on one line are read' says 32 read_from
+is "$(farm log hall connections_most) $(farm log hall overlaps)" '1 0' 'over one connection, one question at a time'
+near()
+{
+	sql "SELECT count(*) FROM submeter.reading r JOIN submeter.meter m USING (site_id, meter_id)
+		WHERE m.bus_address = '$1' AND abs(r.energy_wh - $2) <= 100"
+}
+isnt "$(near 220100000032 "$(farm get hall 220100000032 register_wh)")" 0 'the last one with its own register'
+ok 'the poller stops cleanly' poller_stop
+ok 'the farm ends well' farm_stop
+
+setup 'a large installation' installation large
+# The four lines have numbers of their own choosing here.
+lines=$(farm_port hall1)
+setup 'as rows' plan large -v door="127.0.0.1:$door" -v port="$lines"
+for n in 2 3 4; do
+	sql "UPDATE submeter.gateway SET address = '127.0.0.1:$(farm_port "hall$n")' WHERE code = 'HALL$n'" >/dev/null
+done
+begin
+wait_for 120 '368 meters are read' says 368 read_from
+is "$(farm log tower1 registrations) $(farm log tower2 registrations)" '1 1' 'two concentrators logged in once'
+overlaps=0
+for name in hall1 hall2 hall3 hall4 tower1 tower2; do
+	overlaps=$((overlaps + $(farm log $name overlaps)))
+done
+is "$overlaps" 0 'one question at a time on every bus'
+ok 'the poller stops cleanly' poller_stop
+ok 'the farm ends well' farm_stop
+done_testing

@@ -1,0 +1,99 @@
+#!/bin/bash
+# Concentrators of 376.1 end to end: they log in and are confirmed, their heartbeats are answered, the
+# meters behind them are read and switched through them, and what they get wrong brings no wrong value.
+# shellcheck source=tests/e2e/poller.sh
+. "$(dirname "$0")/poller.sh"
+
+door=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+setup 'start the farm' farm_start "$SM_RUN" <<CONF
+speed 0
+zone 8
+port box dial 127.0.0.1:$door repeat=2 wire=q376 terminal=4401:1 every=1 retry=0.3
+meter 23%%00000001-23%%00000010 DDSY-645 watts=1000 voltage_v=230
+port stranger dial 127.0.0.1:$door wire=q376 terminal=4401:77 every=1 retry=0.5
+meter 1 DDSY-645
+CONF
+for box in 1 2; do
+	for n in 01 02 03 04 05 06 07 08 09 10; do
+		farm set "box$box" "230${box}000000$n" register_wh=$((box * 1000000 + 10#$n * 1000))
+	done
+done
+setup 'start the database' field_start
+# Each concentrator is said to have an eleventh meter that is not there.
+make_plan()
+{
+	sql "INSERT INTO submeter.gateway (site_id, gateway_id, code, transport, address, dial_in, registration, gap_ms, timeout_ms, poll_interval)
+			SELECT 1, n, 'BOX' || n, 'q376-transparent', '127.0.0.1:$door', true, '4401-' || n, 0, 1000, interval '1 s' FROM generate_series(1, 2) AS n;
+		INSERT INTO submeter.meter (site_id, meter_id, code, gateway_id, bus_address, model)
+			SELECT 1, box * 100 + n, format('M%s-%s', box, n), box, '230' || box || lpad(n::text, 8, '0'), 'DLT645-2007 single-phase relay'
+			FROM generate_series(1, 2) AS box CROSS JOIN generate_series(1, 11) AS n;
+		SELECT submeter.set_meter_key(1, 103, 2, '000000'), submeter.set_meter_key(1, 204, 2, '000000')"
+}
+setup 'make a plan' make_plan
+poller_start --log-level debug
+read_from()
+{
+	sql 'SELECT count(DISTINCT meter_id) FROM submeter.reading'
+}
+count_of()
+{
+	sql "SELECT count(*) FROM submeter.reading WHERE meter_id = $1"
+}
+more_than()
+{
+	[ "$(count_of "$1")" -gt "$2" ]
+}
+wrong()
+{
+	sql 'SELECT count(*) FROM submeter.reading WHERE energy_wh <> meter_id / 100 * 1000000 + meter_id % 100 * 1000'
+}
+wait_for 40 'twenty meters behind two concentrators are read' says 20 read_from
+is "$(farm log box1 registrations) $(farm log box2 registrations)" '1 1' 'which logged in once'
+beats()
+{
+	[ "$(farm log box1 heartbeat_answers)" -gt 2 ]
+}
+wait_for 15 'their heartbeats are answered' beats
+is "$(sql 'SELECT count(*) FROM submeter.reading WHERE meter_id IN (111, 211)')" 0 'a meter that is not there gives no reading'
+calls()
+{
+	[ "$(farm log stranger calls)" -gt 1 ]
+}
+wait_for 15 'a concentrator nobody knows is sent away' calls
+
+id=$(sql "SELECT submeter.request_command(1, 103, 'open', 'test', 'operator')")
+wait_for 20 'a breaker behind a concentrator opens' says confirmed sql "SELECT state FROM submeter.command WHERE command_id = $id"
+is "$(farm get box1 230100000003 relay) $(farm get box1 230100000003 writes)" 'open 1' 'it did, and was written to once'
+id=$(sql "SELECT submeter.request_command(1, 103, 'close', 'test', 'operator')")
+wait_for 20 'it closes' says confirmed sql "SELECT state FROM submeter.command WHERE command_id = $id"
+
+while read -r fault; do
+	# shellcheck disable=SC2086 # words
+	farm fault box2 $fault
+	n=$(count_of 202)
+	wait_for 40 "read on with: $fault" more_than 202 $((n + 2))
+	farm clear box2
+done <<'FAULTS'
+wrong-unit count 10
+wrong-transaction count 10
+other count 10
+echo count 10
+bcd count 10
+bad-checksum count 10
+half count 5
+late count 5
+delay 300 count 5
+split 50 count 10
+slow 1 count 10
+silence count 5
+repeat 3 count 10
+garbage 40 count 3
+drop count 1
+FAULTS
+n=$(count_of 105)
+farm reconnect box1 hang
+wait_for 30 'a concentrator that logs in anew, its old call still open, is read over the new one' more_than 105 $((n + 2))
+is "$(wrong)" 0 'no meter was ever taken for another'
+ok 'the poller stops cleanly' poller_stop
+ok 'the farm ends well' farm_stop
+done_testing
