@@ -18,9 +18,9 @@ AS $$
 		('meter', 'Meter', '电表'), ('model', 'Model', '型号'), ('serial', 'Serial number', '出厂编号'), ('line', 'Gateway and address', '网关与通信地址'),
 		('setup', 'Setup', '参数'), ('protection', 'Protection', '保电'), ('none', 'none', '无'), ('protected', 'protected', '保电'), ('life_safety', 'life safety', '生命安全'),
 		('begun', 'Begun', '开始'), ('finished', 'Finished', '完成'), ('step', 'Step', '项目'), ('result', 'Result', '结果'), ('evidence', 'What was found', '检查情况'), ('by', 'By, at', '人员、时间'),
-		('passed', 'passed', '合格'), ('failed', 'FAILED', '不合格'), ('waived', 'waived', '豁免'), ('open', 'open', '未做'),
+		('passed', 'passed', '合格'), ('failed', 'FAILED', '不合格'), ('waived', 'waived', '豁免'), ('taken_over', 'taken over', '接收'), ('open', 'open', '未做'),
 		('in_service', 'In service: its breaker may be opened by rule.', '已投运:允许按策略断闸。'), ('new', 'Not in service: no rule opens its breaker.', '未投运:不允许按策略断闸。'),
-		('to_check', 'To be checked again: no rule opens its breaker.', '待复核:不允许按策略断闸。'), ('changed', 'Changed since', '此后变更'),
+		('to_check', 'To be checked again: no rule opens its breaker.', '待复核:不允许按策略断闸。'), ('changed', ' Why: {what}.', '原因:{what}。'),
 		('never', 'never commissioned', '从未投运'), ('withdrawn', 'withdrawn', '已撤销'), ('crossed', 'wires crossed', '接线互换'), ('bus_address', 'bus address', '通信地址'),
 		('multiplier', 'multiplier', '倍率'), ('phases', 'phases', '相数'), ('unit_id', 'unit', '房间/铺位'),
 		('load', 'Load step', '投切负荷试验'), ('before', 'before', '投入前'), ('during', 'load on', '投入中'), ('after', 'after', '切除后'), ('this_meter', 'this meter', '本表'),
@@ -106,7 +106,7 @@ AS $$
 	SELECT format('<table class="steps"><tr><th>%s</th><th>%s</th><th>%s</th><th>%s</th></tr>%s</table>', submeter.sheet_word('step', sheet_steps.locale),
 		submeter.sheet_word('result', sheet_steps.locale), submeter.sheet_word('evidence', sheet_steps.locale), submeter.sheet_word('by', sheet_steps.locale),
 		string_agg(format('<tr><td>%s. %s</td><td class="%s">%s</td><td>%s%s%s</td><td>%s<br>%s</td></tr>', s.ordinal,
-			CASE sheet_steps.locale WHEN 'zh' THEN s.title_zh ELSE s.title_en END, coalesce(k.state, 'open'), submeter.sheet_word(coalesce(k.state, 'open'), sheet_steps.locale),
+			CASE sheet_steps.locale WHEN 'zh' THEN s.title_zh ELSE s.title_en END, coalesce(k.state, 'open'), submeter.sheet_word(CASE k.outcome WHEN 'taken_over' THEN k.outcome ELSE coalesce(k.state, 'open') END, sheet_steps.locale),
 			CASE WHEN k.outcome IS NOT NULL THEN submeter.html_text(submeter.notice_fill(submeter.commission_sentence(k.outcome, sheet_steps.locale),
 				k.evidence || jsonb_build_object('expected', k.expected, 'found', k.found))) END,
 			CASE WHEN k.step IN ('serial', 'nameplate', 'display', 'address') AND k.state = 'passed' THEN
@@ -154,8 +154,8 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT format('<p class="standing %s">%s%s</p>%s%s', v.state, submeter.sheet_word(v.state, sheet_standing.locale),
-		CASE WHEN v.state = 'to_check' THEN format(' %s: %s.', submeter.sheet_word('changed', sheet_standing.locale),
-			(SELECT string_agg(coalesce(submeter.sheet_word(c, sheet_standing.locale), c), ', ' ORDER BY c) FROM unnest(v.changed) c)) END,
+		CASE WHEN v.state = 'to_check' THEN submeter.notice_fill(submeter.sheet_word('changed', sheet_standing.locale), jsonb_build_object('what',
+			(SELECT string_agg(coalesce(submeter.sheet_word(c, sheet_standing.locale), c), ', ' ORDER BY c) FROM unnest(v.changed) c))) END,
 		format('<p>%s: %s%s</p>', submeter.sheet_word('breaker', sheet_standing.locale), coalesce(submeter.sheet_word('relay_' || t.relay, sheet_standing.locale), '–'),
 			-- Moved by hand is a fact on record and nobody's fault.
 			(SELECT string_agg(format('; %s %s', to_char(e.seen_at AT TIME ZONE s.time_zone, 'YYYY-MM-DD HH24:MI'), submeter.sheet_word(e.kind, sheet_standing.locale)), '' ORDER BY e.seen_at)
@@ -192,12 +192,12 @@ BEGIN
 	WHERE c.site_id = commission_sheet.site_id AND c.meter_id = commission_sheet.meter_id
 	ORDER BY c.commission_id DESC LIMIT 1;
 	RETURN concat('<!DOCTYPE html><html lang="', spoken, '"><head><meta charset="utf-8"><title>', submeter.sheet_word('title', spoken), ' ',
-		commission_sheet.meter_id, '</title><style>@page{size:A4;margin:14mm}body{font:10pt/1.35 "Noto Sans CJK SC","Noto Sans SC","Microsoft YaHei",sans-serif;max-width:182mm;margin:0 auto;color:#111}',
+		commission_sheet.meter_id, '</title><style>@page{size:A4;margin:12mm 14mm}body{font:9.5pt/1.3 "Noto Sans CJK SC","Noto Sans SC","Microsoft YaHei",sans-serif;max-width:182mm;margin:0 auto;color:#111}',
 		'h1{font-size:16pt;margin:0 0 3mm;border-bottom:0.6mm solid #111}h1 small{float:right;font-size:10pt;font-weight:normal;line-height:2.2}h2{font-size:11pt;margin:4mm 0 1mm}',
 		'table{border-collapse:collapse;width:100%}td,th{border:0.2mm solid #999;padding:0.8mm 1.6mm;text-align:left;vertical-align:top}th{background:#f2f2f2;font-weight:normal}',
 		'.head th{width:15%}.head td{width:35%}.steps{margin-top:4mm}.steps>tbody>tr>td:first-child{width:22%}.steps>tbody>tr>td:nth-child(2){width:10%}.steps>tbody>tr>td:last-child{width:21%;font-size:8.5pt}',
 		'.detail{width:auto;margin-top:1mm;font-size:8.5pt}.detail td{text-align:right}.facts{font-size:8.5pt;color:#444}.passed{color:#063}.failed{color:#b00;font-weight:bold}.waived{color:#850}.open{color:#666}',
-		'p{margin:1mm 0}.standing{margin-top:4mm;font-weight:bold}.to_check,.new{color:#b00}.sign{margin-top:8mm}.sign td{height:22mm;width:50%}footer{font-size:8pt;color:#666;margin-top:2mm}tr{break-inside:avoid}',
+		'p{margin:1mm 0}.standing{margin-top:4mm;font-weight:bold}.to_check,.new{color:#b00}.sign{margin-top:8mm}.sign td{height:18mm;width:50%}footer{font-size:8pt;color:#666;margin-top:2mm}tr{break-inside:avoid}',
 		'</style></head><body>', submeter.sheet_head(commission_sheet.site_id, commission_sheet.meter_id, shown.commission_id, spoken, commission_sheet.as_of),
 		submeter.sheet_standing(commission_sheet.site_id, commission_sheet.meter_id, spoken, commission_sheet.as_of),
 		submeter.sheet_steps(commission_sheet.site_id, shown.commission_id, spoken),

@@ -6,7 +6,8 @@
 #   property_start [conf line...]         server "db" with quick workers, site 1 in mode automatic,
 #                                         notices into files, a flat tariff of PRICE per kWh
 #   gateway ID PORT [INTERVAL]            a port of the farm, read every 300 ms unless told
-#   shop ID GATEWAY UNIT [MONEY]          tenant, contact, account, meter and supply number ID
+#   shop ID GATEWAY UNIT [MONEY]          tenant, contact, account, meter and supply number ID; its meter
+#                                         is taken over as in service, unless UNPROVED is set
 #   shops FIRST LAST GATEWAY [MONEY]      the same as units FIRST to LAST of that gateway
 #   debit ACCOUNT AVAILABLE               makes the available balance this, by an adjustment
 #   recharge ACCOUNT AMOUNT               open_breaker METER [SQL arguments]  (prints the command)
@@ -33,6 +34,7 @@
 PRICE=2.50
 MODEL='DDS238-2 ZN/SR'
 HELD=
+UNPROVED=
 
 property_start()
 {
@@ -64,9 +66,9 @@ shop()
 		INSERT INTO submeter.contact (site_id, tenant_id, name) VALUES (1, $id, 'owner of shop $id');
 		INSERT INTO submeter.account (site_id, account_id, tenant_id, code) VALUES (1, $id, $id, 'A$id');
 		INSERT INTO submeter.meter_setup (site_id, meter_id, rated_current_a) VALUES (1, $id, 10000);
-		DO \$\$ BEGIN PERFORM submeter.adopt_meters(1, '{$id}', 'taken over'); END \$\$;
 		INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during)
 		SELECT 1, $id, $id, t.tariff_id, tstzrange(now() - interval '30 days', NULL) FROM submeter.tariff t" || return
+	[ -n "$UNPROVED" ] || sql "DO \$\$ BEGIN PERFORM submeter.adopt_meters(1, '{$id}', 'taken over'); END \$\$" || return
 	[ -z "${4:-}" ] || recharge "$id" "$4"
 }
 
