@@ -192,7 +192,7 @@ BEGIN
 	WHERE c.site_id = commission_sheet.site_id AND c.meter_id = commission_sheet.meter_id
 	ORDER BY c.commission_id DESC LIMIT 1;
 	RETURN concat('<!DOCTYPE html><html lang="', spoken, '"><head><meta charset="utf-8"><title>', submeter.sheet_word('title', spoken), ' ',
-		commission_sheet.meter_id, '</title><style>@page{size:A4;margin:12mm 14mm}body{font:9.5pt/1.3 "Noto Sans CJK SC","Noto Sans SC","Microsoft YaHei",sans-serif;max-width:182mm;margin:0 auto;color:#111}',
+		commission_sheet.meter_id, '</title><style>@page{size:A4;margin:12mm 14mm}body{font:9.5pt/1.3 "Noto Sans CJK SC","Noto Sans SC","Microsoft YaHei",sans-serif;max-width:181mm;margin:0 auto;padding:0 0.3mm;color:#111}',
 		'h1{font-size:16pt;margin:0 0 3mm;border-bottom:0.6mm solid #111}h1 small{float:right;font-size:10pt;font-weight:normal;line-height:2.2}h2{font-size:11pt;margin:4mm 0 1mm}',
 		'table{border-collapse:collapse;width:100%}td,th{border:0.2mm solid #999;padding:0.8mm 1.6mm;text-align:left;vertical-align:top}th{background:#f2f2f2;font-weight:normal}',
 		'.head th{width:15%}.head td{width:35%}.steps{margin-top:4mm}.steps>tbody>tr>td:first-child{width:22%}.steps>tbody>tr>td:nth-child(2){width:10%}.steps>tbody>tr>td:last-child{width:21%;font-size:8.5pt}',
