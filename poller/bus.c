@@ -38,6 +38,7 @@
 #define BUS_CHATTER_SURE 4 /* so many bytes at least are hardly the beginning of an answer */
 #define BUS_LATE_US (2 * US_PER_S)
 #define BUS_BROADCAST_MS 300
+#define BUS_REFUSED_MS 300
 
 static void bus_up(void *context);
 static void bus_readable(void *context);
@@ -349,12 +350,17 @@ bus_forget(SmBus *bus, void *context)
 		bus->exchange.done = NULL;
 }
 
-/* The pause after an answer or a timeout, and on to the next question. */
+/*
+ * The pause after an answer or a timeout, and on to the next question. A refusal, which does not
+ * say of what, is given time to come a second and a third time, as happens on real lines.
+ */
 static void
-bus_rest(SmBus *bus, const SmExchange *exchange)
+bus_rest(SmBus *bus, const SmExchange *exchange, bool refused)
 {
 	int pause_ms = bus->gap_ms > exchange->turnaround_ms ? bus->gap_ms : exchange->turnaround_ms;
 
+	if (refused && bus->wire.kind == WIRE_DLT645 && pause_ms < BUS_REFUSED_MS)
+		pause_ms = BUS_REFUSED_MS;
 	if (bus->state != BUS_WAITING)
 		return;
 	bus->state = BUS_READY;
@@ -391,7 +397,7 @@ bus_answer(SmBus *bus, SmAnswer *answer)
 	bus->silent = 0;
 	bus->failures = 0;
 	bus_set_online(bus, true, NULL);
-	bus_rest(bus, &exchange);
+	bus_rest(bus, &exchange, answer->kind == ANSWER_EXCEPTION);
 	bus_finish(bus, answer);
 }
 
@@ -576,7 +582,7 @@ bus_timeout(SmBus *bus)
 	if (bus->asked.unanswered)
 	{
 		answer = (SmAnswer){.kind = ANSWER_GOOD, .wall_ms = base_wall_ms()};
-		bus_rest(bus, &exchange);
+		bus_rest(bus, &exchange, false);
 		bus_finish(bus, &answer);
 		bus_pump(bus);
 		return;
@@ -584,7 +590,7 @@ bus_timeout(SmBus *bus)
 	/* A meter known to be gone says nothing about the gateway, while others answer. */
 	if (exchange.timeout_ms == 0 || !round_has_life(bus))
 		bus->silent++;
-	bus_rest(bus, &exchange);
+	bus_rest(bus, &exchange, false);
 	bus_finish(bus, &answer);
 	if (bus->input_length > 0 && !bus_take_input(bus))
 		return;

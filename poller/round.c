@@ -367,6 +367,23 @@ round_is_skipped(const SmBus *bus, const SmAnswer *answer)
 		   bus->reading->target.protocol != PROTOCOL_MODBUS && answer->code != 0;
 }
 
+/*
+ * A refusal names neither item nor registers: where answers carry no number, one that is sent
+ * twice could be taken for that to the next question, and cost an item for a day. So the question
+ * is asked once more before a refusal is believed.
+ */
+static bool
+round_confirms(SmBus *bus)
+{
+	if (wire_is_numbered(bus->wire.kind) || bus->asked_twice)
+	{
+		bus->asked_twice = false;
+		return false;
+	}
+	bus->asked_twice = true;
+	return true;
+}
+
 /* An answer to a routine question came, or none. */
 static void
 round_done(void *context, const SmRequest *request, const SmAnswer *answer)
@@ -377,6 +394,8 @@ round_done(void *context, const SmRequest *request, const SmAnswer *answer)
 		return;
 	if (answer->kind == ANSWER_GOOD)
 		round_take(bus, request, answer);
+	else if (round_is_refused(bus, answer) && round_confirms(bus))
+		return;
 	else if (round_is_refused(bus, answer))
 		bus->block += !learn_refused(bus->reading, bus->block, answer);
 	else if (round_is_skipped(bus, answer))
