@@ -154,12 +154,10 @@ bus_lost(void *context, const char *text)
 	bus_lose(context, text);
 }
 
-/* The link stands. */
+/* The link stands, and nothing was said on it yet. */
 static void
-bus_up(void *context)
+bus_stand(SmBus *bus)
 {
-	SmBus *bus = context;
-
 	bus->state = BUS_READY;
 	bus->up_us = base_now_us();
 	bus->answered = false;
@@ -167,7 +165,13 @@ bus_up(void *context)
 	bus->silent = 0;
 	if (bus->failures > 0 || bus->link.route->kind == ROUTE_LISTEN)
 		round_bus_up(bus);
-	bus_pump(bus);
+}
+
+static void
+bus_up(void *context)
+{
+	bus_stand(context);
+	bus_pump(context);
 }
 
 /* Begins to open the link. */
@@ -226,11 +230,14 @@ static bool
 bus_put(SmBus *bus, const char **why, bool *sent_some)
 {
 	uint8_t bytes[WIRE_FRAME_MAX];
-	int length = wire_frame(&bus->wire, &bus->asked, bytes);
 	int timeout_ms = bus->exchange.timeout_ms > 0 ? bus->exchange.timeout_ms : bus->timeout_ms;
+	int length;
 	ssize_t sent;
 
 	*sent_some = false;
+	/* A concentrator has to give up on a meter before we give up on the concentrator. */
+	bus->wire.timeout_ms = timeout_ms > 2000 ? timeout_ms - 1000 : timeout_ms / 2;
+	length = wire_frame(&bus->wire, &bus->asked, bytes);
 	*why = "the concentrator has not said who it is";
 	if (length == 0)
 		return false;
@@ -549,8 +556,9 @@ bus_welcome(SmBus *bus, SmLink *from, const uint8_t *bytes, int length)
 	bus->input_length = length;
 	if (waiting)
 		bus_finish(bus, &answer);
-	bus_up(bus);
-	if (length > 0 && bus->state != BUS_DOWN && bus_take_input(bus))
+	bus_stand(bus);
+	/* A greeting is answered before anything is asked. */
+	if (length == 0 || bus_take_input(bus))
 		bus_pump(bus);
 }
 

@@ -164,7 +164,6 @@ field_take_bus(SmField *field, const SmPlanGateway *gateway)
 	bus->link.route = &gateway->route;
 	bus->wire.port = gateway->wire.port;
 	bus->wire.line = gateway->wire.line;
-	bus->wire.timeout_s = gateway->wire.timeout_s;
 	bus->timeout_ms = gateway->timeout_ms;
 	bus->gap_ms = gateway->gap_ms;
 	bus->interval_us = gateway->poll_interval_ms * US_PER_MS;

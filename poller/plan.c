@@ -357,8 +357,6 @@ plan_parse_station(PGresult *result, int row, SmPlanGateway *gateway)
 		return "registration is not the address of a concentrator, such as 4403-01234";
 	gateway->wire.port = (uint8_t) port;
 	gateway->wire.line = (uint8_t) line;
-	/* The concentrator has to give up on a meter before we give up on the concentrator. */
-	gateway->wire.timeout_s = gateway->timeout_ms > 2000 ? (gateway->timeout_ms - 1000) / 1000 : 1;
 	return NULL;
 }
 

@@ -169,10 +169,21 @@ q376_build_ack(const SmQ376Frame *heard, uint8_t *bytes)
 					  1, NULL, 0, bytes);
 }
 
+/* How long the concentrator waits for its meter: in steps of 10 ms, or of a second with the top bit. */
+static uint8_t
+q376_wait(int timeout_ms)
+{
+	if (timeout_ms < 10)
+		return 1;
+	if (timeout_ms <= 1270)
+		return (uint8_t) (timeout_ms / 10);
+	return (uint8_t) (0x80 | (timeout_ms < 127000 ? timeout_ms / 1000 : 127));
+}
+
 /* Wraps a frame for a meter behind the concentrator; password may be NULL. */
 int
 q376_build_forward(const SmQ376Address *address, uint8_t seq, uint8_t port, uint8_t line,
-				   int timeout_s, const uint8_t *inner, int length, const uint8_t *password,
+				   int timeout_ms, const uint8_t *inner, int length, const uint8_t *password,
 				   uint8_t *bytes)
 {
 	uint8_t data[Q376_USER_MAX];
@@ -182,8 +193,7 @@ q376_build_forward(const SmQ376Address *address, uint8_t seq, uint8_t port, uint
 		return 0;
 	data[0] = port;
 	data[1] = line;
-	/* The top bit says that the unit is a second. */
-	data[2] = (uint8_t) (0x80 | (timeout_s < 1 ? 1 : timeout_s > 127 ? 127 : timeout_s));
+	data[2] = q376_wait(timeout_ms);
 	data[3] = 50; /* x 10 ms between two bytes */
 	q376_put(data + 4, length);
 	memcpy(data + Q376_FORWARD_HEAD, inner, (size_t) length);

@@ -47,7 +47,7 @@ extern int q376_build(const SmQ376Address *address, uint8_t control, uint8_t afn
 					  int function, const uint8_t *data, int length, uint8_t *bytes);
 extern int q376_build_ack(const SmQ376Frame *heard, uint8_t *bytes);
 extern int q376_build_forward(const SmQ376Address *address, uint8_t seq, uint8_t port, uint8_t line,
-							  int timeout_s, const uint8_t *inner, int length,
+							  int timeout_ms, const uint8_t *inner, int length,
 							  const uint8_t *password, uint8_t *bytes);
 extern bool q376_forwarded(const SmQ376Frame *frame, const uint8_t **inner, int *length);
 extern bool q376_parse_address(const char *text, SmQ376Address *address);

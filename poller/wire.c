@@ -112,7 +112,7 @@ wire_frame_q376(SmWire *wire, const SmRequest *request, uint8_t *bytes)
 		return 0;
 	length = wire_frame_dlt645(request, inner);
 	wire->seq = (wire->seq + 1) & 0x0F;
-	return q376_build_forward(&wire->station, wire->seq, wire->port, wire->line, wire->timeout_s,
+	return q376_build_forward(&wire->station, wire->seq, wire->port, wire->line, wire->timeout_ms,
 							  inner, length, NULL, bytes);
 }
 
@@ -284,8 +284,8 @@ wire_check_q376(const SmWire *wire, const SmRequest *request, const SmReply *rep
 		return REPLY_WRONG;
 	if (frame->afn == Q376_AFN_ACK && frame->function == WIRE_Q376_DENIED)
 	{
-		result->refusal = REFUSAL_OTHER;
-		result->text = "the concentrator denies the request";
+		result->refusal = REFUSAL_UNREACHED;
+		result->text = "the concentrator denies the request: the meter does not answer it";
 		return REPLY_EXCEPTION;
 	}
 	if (frame->afn != Q376_AFN_FORWARD)

@@ -41,7 +41,7 @@ typedef struct SmWire
 	uint8_t seq;  /* of the question under way */
 	uint8_t port; /* of the concentrator */
 	uint8_t line;
-	int timeout_s; /* that the concentrator gives its meters */
+	int timeout_ms; /* that the concentrator gives its meters, for the question under way */
 } SmWire;
 
 /* A frame as it was found. What it holds may point into the received bytes. */

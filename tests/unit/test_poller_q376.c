@@ -69,14 +69,14 @@ test_forward(void)
 	int got_length;
 	int used;
 
-	used = q376_build_forward(&address, 5, 1, 0x6B, 10, inner, length, password, bytes);
+	used = q376_build_forward(&address, 5, 1, 0x6B, 10000, inner, length, password, bytes);
 	is(used, 8 + 12 + 6 + length + 16, "length with password");
 	is(q376_take(bytes, used, &frame), FRAME_WHOLE, "a frame to forward");
 	ok(frame.afn == Q376_AFN_FORWARD && frame.function == 1, "10H F1");
 	ok(q376_forwarded(&frame, &got, &got_length), "carries one");
 	ok(got_length == length && memcmp(got, inner, (size_t) length) == 0, "the one put in");
 
-	used = q376_build_forward(&address, 5, 1, 0x6B, 10, inner, 2000, NULL, bytes);
+	used = q376_build_forward(&address, 5, 1, 0x6B, 10000, inner, 2000, NULL, bytes);
 	is(used, 0, "what is too long is refused");
 }
 
