@@ -10,7 +10,7 @@ CREATE TABLE submeter.secret (
 );
 SELECT submeter.describe('secret', 'Keys and passwords of a site (密钥), sealed with a key of the server: a dump or a backup shows none of them.', '{
 	"name":"what it is for, such as merchant/3/private_key","sealed":"version, name of the key, nonce, ciphertext and tag; opened inside functions only","set_at":"when","set_by":"who set it"}');
-SELECT submeter.protect('secret', '{submeter_admin,submeter_auditor}');
 -- People see that a secret is there and who set it, not even its ciphertext.
-REVOKE SELECT ON submeter.secret FROM submeter_admin, submeter_auditor;
+ALTER TABLE submeter.secret ENABLE ROW LEVEL SECURITY;
+CREATE POLICY read_site ON submeter.secret FOR SELECT TO submeter_admin, submeter_auditor USING (site_id = ANY (submeter.my_sites()));
 GRANT SELECT (site_id, name, set_at, set_by) ON submeter.secret TO submeter_admin, submeter_auditor;

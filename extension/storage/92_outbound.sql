@@ -59,9 +59,9 @@ SELECT submeter.describe('outbound_channel', 'Channels whose rate is limited at 
 	"channel":"the channel","per_minute":"most requests in any minute"}');
 SELECT submeter.audited('outbound_channel');
 
-SELECT submeter.protect('outbound', '{submeter_admin,submeter_auditor}');
 -- What providers answer names people and may hold passwords of theirs.
-REVOKE SELECT ON submeter.outbound FROM submeter_admin, submeter_auditor;
+ALTER TABLE submeter.outbound ENABLE ROW LEVEL SECURITY;
+CREATE POLICY read_site ON submeter.outbound FOR SELECT TO submeter_admin, submeter_auditor USING (site_id = ANY (submeter.my_sites()));
 GRANT SELECT (site_id, outbound_id, kind, ref, dedupe_key, host, channel, state, attempts, not_before, expires_at, claimed_by, lease_until, sent_at, finished_at, status, detail, created_at)
 	ON submeter.outbound TO submeter_admin, submeter_auditor;
 SELECT submeter.protect('outbound_host', '{submeter_admin,submeter_operator,submeter_auditor}');
