@@ -216,6 +216,11 @@ AS $$
 					AND (r.row ->> 'tariff_id')::bigint = adjustment_facts.tariff_id
 				WHEN 'calendar_day' THEN (r.row ->> 'day')::date BETWEEN (adjustment_facts.from_ts AT TIME ZONE s.time_zone)::date
 					AND (adjustment_facts.to_ts AT TIME ZONE s.time_zone)::date ELSE false END
+		UNION ALL
+		SELECT 9, c.at, jsonb_build_object('kind', 'final_register', 'meter', x.code, 'from', c.change ->> 'at', 'energy_wh', c.change -> 'closing_wh', 'by', c.by, 'reason', c.reason)
+		FROM submeter.correction c
+		JOIN reach x ON x.meter_id = (c.change ->> 'meter_id')::bigint AND (c.change ->> 'at')::timestamptz BETWEEN x.lo AND x.hi
+		WHERE c.site_id = adjustment_facts.site_id AND c.kind = 'final' AND c.at > adjustment_facts.since
 	)
 	SELECT coalesce(jsonb_agg(jsonb_strip_nulls(f.fact) ORDER BY f.ord, f.at, f.fact::text), '[]') FROM fact f
 $$;
