@@ -152,10 +152,16 @@ static void
 item_show(const SmMeter *meter, const SmSnapshot *snapshot, const SmShow *show, int phase,
 		  uint8_t *to)
 {
+	int64_t value = item_measure(snapshot, show->kind, phase);
+	bool below = value < 0 || (show->kind == 2 && snapshot->reversed[phase]);
+
 	if (phase > meter->model->phases)
+	{
 		memset(to, 0xFF, (size_t) show->bytes);
-	else
-		dlt_bcd(to, show->bytes, item_measure(snapshot, show->kind, phase) / show->divide);
+		return;
+	}
+	dlt_bcd(to, show->bytes, (value < 0 ? -value : value) / show->divide);
+	to[show->bytes - 1] |= below ? 0x80 : 0;
 }
 
 /* Measurements by phase, and as a block of all. */

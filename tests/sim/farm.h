@@ -219,6 +219,7 @@ typedef struct SmMeter
 	bool voltage_fixed; /* set by hand: no ripple */
 	int64_t power_factor_e4;
 	int split_percent[PHASES_MAX];
+	bool reversed[PHASES_MAX]; /* the current transformer is the wrong way round */
 	int64_t leakage_ma;
 	int64_t temperature_mc;
 	bool temperature_fixed;
@@ -264,6 +265,7 @@ typedef struct SmSnapshot
 	int64_t temperature_mc;
 	int64_t leakage_ma;
 	bool relay_closed;
+	bool reversed[PHASES_MAX + 1];
 } SmSnapshot;
 
 /* What the command "log" says about a write. */

@@ -54,6 +54,33 @@ meter_load_mwh(const SmMeter *meter, int64_t sim_ns)
 	return (int64_t) (energy_mwh * meter->load_permille / (1000 * meter->ct));
 }
 
+/* The share of the load, in percent, that the meter counts: phases that are reversed count against it. */
+static int
+meter_net_percent(const SmMeter *meter)
+{
+	int net = 0;
+	int phase;
+
+	for (phase = 0; phase < PHASES_MAX; phase++)
+		net += meter->reversed[phase] ? -meter->split_percent[phase] : meter->split_percent[phase];
+	return net;
+}
+
+/* Adds the energy between two moments to the register of its direction. */
+static void
+meter_add(SmMeter *meter, int64_t from_ns, int64_t to_ns)
+{
+	int net = meter_net_percent(meter);
+	int64_t before = meter_load_mwh(meter, from_ns);
+	int64_t after = meter_load_mwh(meter, to_ns);
+	int share = net < 0 ? -net : net;
+
+	if (net < 0)
+		meter->export_mwh += after * share / 100 - before * share / 100;
+	else
+		meter->register_mwh += after * share / 100 - before * share / 100;
+}
+
 /* Power the load would draw at a moment if the relay were closed, after the CT. */
 int64_t
 meter_load_mw(const SmMeter *meter, int64_t sim_ns)
@@ -79,8 +106,7 @@ meter_count_to(SmMeter *meter, int64_t sim_ns)
 	if (sim_ns <= meter->settled_sim_ns)
 		return;
 	if (meter->relay_closed && !meter->stuck && meter->nominal_mv > 0)
-		meter->register_mwh +=
-			meter_load_mwh(meter, sim_ns) - meter_load_mwh(meter, meter->settled_sim_ns);
+		meter_add(meter, meter->settled_sim_ns, sim_ns);
 	meter->settled_sim_ns = sim_ns;
 }
 
@@ -251,6 +277,23 @@ meter_set_split(SmMeter *meter, const char *value)
 	return true;
 }
 
+/* Sets the phases whose current transformer is the wrong way round: 0/1/0. */
+static bool
+meter_set_reversed(SmMeter *meter, const char *value)
+{
+	int phases = meter->model->phases;
+	int i;
+
+	if ((int) strlen(value) != 2 * phases - 1)
+		return false;
+	for (i = 0; value[i] != '\0'; i++)
+		if (i % 2 == 1 ? value[i] != '/' : value[i] != '0' && value[i] != '1')
+			return false;
+	for (i = 0; i < phases; i++)
+		meter->reversed[i] = value[2 * i] == '1';
+	return true;
+}
+
 /* Sets the load: a curve by NAME:COLUMN, or constant power. */
 static bool
 meter_set_load(SmMeter *meter, const char *key, const char *value)
@@ -351,6 +394,8 @@ meter_set_choice(SmMeter *meter, const char *key, const char *value)
 		return meter_set_load(meter, key, value);
 	if (strcmp(key, "split") == 0)
 		return meter_set_split(meter, value);
+	if (strcmp(key, "reversed") == 0)
+		return meter_set_reversed(meter, value);
 	if (strcmp(key, "locked") == 0)
 		return parse_flag(value, &meter->locked);
 	if (strcmp(key, "holes") == 0)

@@ -85,6 +85,22 @@ snapshot_split(const SmMeter *meter, int64_t *parts)
 	}
 }
 
+/* Turns the power of the phases round whose current transformer is the wrong way round. */
+static void
+snapshot_reverse(const SmMeter *meter, SmSnapshot *snapshot)
+{
+	int phase;
+
+	for (phase = 1; phase <= meter->model->phases; phase++)
+	{
+		if (!meter->reversed[phase - 1])
+			continue;
+		snapshot->power_mw[0] -= 2 * snapshot->power_mw[phase];
+		snapshot->power_mw[phase] = -snapshot->power_mw[phase];
+		snapshot->reversed[phase] = true;
+	}
+}
+
 /* Adds the phases up; the voltage of the whole is that of the first phase. */
 static void
 snapshot_total(const SmMeter *meter, SmSnapshot *snapshot)
@@ -126,6 +142,7 @@ snapshot_take(SmMeter *meter, SmSnapshot *snapshot)
 	for (phase = 1; phase <= meter->model->phases; phase++)
 		snapshot_phase(meter, snapshot, phase);
 	snapshot_total(meter, snapshot);
+	snapshot_reverse(meter, snapshot);
 	snapshot->temperature_mc = meter->temperature_mc;
 	if (!meter->temperature_fixed)
 		snapshot->temperature_mc += snapshot->current_ma[0] / 2;

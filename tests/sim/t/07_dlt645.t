@@ -182,6 +182,19 @@ is "$(was 42/04:11C0020000001512)" 'C4 01' 'a time too short'
 is "$(was 42/04:11C002000000081512)" 84 'a time'
 is "$(was 42/C011)" '81 C011 121508' 'written'
 
+# A current transformer the wrong way round: its third counts against the other two.
+farm set bus $three reversed=0/1/0 frame_bytes=200
+is "$(ask $three/0203FF00)" '91 0203FF00 009900809900010200010200' 'negative power of that phase has the top bit'
+is "$(ask $three/02020200)" '91 02020200 804500' 'and so has its current'
+energy=$(farm get bus $three register_mwh)
+farm advance 3600 >"$work/out"
+is $(($(farm get bus $three register_mwh) - energy)) 1020000 'the meter counts 34 of 100'
+farm set bus $three reversed=1/1/1
+farm advance 3600 >"$work/out"
+is "$(farm get bus $three export_wh)" 3000 'all of them: it counts backwards'
+is "$(ask $three/00020000)" '91 00020000 00000300' 'into the register of that direction'
+farm set bus $three reversed=0/0/0
+
 # Faults.
 farm fault bus $one bcd count 1
 is "$(ask $one/04000409)" '91 04000409 00161B' 'a nibble that is no digit'
