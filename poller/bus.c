@@ -95,6 +95,7 @@ bus_drop(SmBus *bus)
 	loop_cancel(bus->field->loop, &bus->timer);
 	link_close(&bus->link);
 	bus->state = BUS_DOWN;
+	bus->unclaimed = false;
 	bus->input_length = 0;
 	bus->silent = 0;
 }
@@ -119,6 +120,13 @@ bus_retry_us(const SmBus *bus)
 	return base_jitter_us(wait_us < BUS_RETRY_MOST_US ? wait_us : BUS_RETRY_MOST_US);
 }
 
+/* Whether what becomes of a bus is for us to tell: another poller may have the device. */
+static bool
+bus_is_ours(const SmBus *bus)
+{
+	return bus->link.route->kind != ROUTE_LISTEN || bus->ours || bus->field->alone;
+}
+
 /* The connection came to nothing, or went away: close it and say so to who waits. */
 static void
 bus_lose(SmBus *bus, const char *text)
@@ -134,11 +142,11 @@ bus_lose(SmBus *bus, const char *text)
 	bus->retry_us = base_now_us() + bus_retry_us(bus);
 	if (useless)
 		bus->failures++;
-	if (useless || waiting)
+	if ((useless || waiting) && bus_is_ours(bus))
 		bus_set_online(bus, false, text);
 	if (waiting)
 		bus_finish(bus, &answer);
-	if (useless)
+	if (useless && bus_is_ours(bus))
 	{
 		command_bus_failed(bus, text);
 		round_bus_failed(bus, text);
@@ -317,7 +325,7 @@ bus_pump(SmBus *bus)
 		if (wake_us != INT64_MAX && wake_us < bus->retry_us)
 			wake_us = bus->retry_us;
 	}
-	else if (bus->state != BUS_READY)
+	else if (bus->state != BUS_READY || bus->unclaimed)
 		return;
 	else if (now_us < bus->quiet_us || now_us < bus->link.clear_us)
 		wake_us = bus->quiet_us > bus->link.clear_us ? bus->quiet_us : bus->link.clear_us;
@@ -556,10 +564,48 @@ bus_welcome(SmBus *bus, SmLink *from, const uint8_t *bytes, int length)
 	bus->input_length = length;
 	if (waiting)
 		bus_finish(bus, &answer);
+	bus->unclaimed = !bus->field->hooks.dialled_in(bus->field->hooks.context, bus);
+	bus->ours = bus->ours || !bus->unclaimed;
 	bus_stand(bus);
 	/* A greeting is answered before anything is asked. */
 	if (length == 0 || bus_take_input(bus))
 		bus_pump(bus);
+}
+
+/* The database knows that the device has dialled in here. */
+void
+bus_admit(SmBus *bus)
+{
+	if (!bus->unclaimed)
+		return;
+	bus->unclaimed = false;
+	bus->ours = true;
+	bus_wake(bus);
+}
+
+/* The device has dialled in at another poller: we let go of it and say nothing about it. */
+void
+bus_dismiss(SmBus *bus)
+{
+	SmAnswer answer = {.kind = ANSWER_BROKEN, .text = "the device dialled in at another poller"};
+	bool waiting = bus->state == BUS_WAITING;
+	int i;
+
+	if (bus->state != BUS_READY && !waiting)
+		return;
+	log_info("gateway %d/%lld: %s", bus->site_id, (long long) bus->gateway_id, answer.text);
+	bus_drop(bus);
+	if (waiting)
+		bus_finish(bus, &answer);
+	bus->ours = false;
+	bus->online = -1;
+	bus->dirty = false;
+	for (i = 0; i < bus->meter_count; i++)
+	{
+		bus->meters[i]->online = -1;
+		bus->meters[i]->dirty = false;
+	}
+	bus_pump(bus);
 }
 
 /* Bytes came in. */

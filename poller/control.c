@@ -12,7 +12,9 @@
 
 #include "control.h"
 #include "fetch.h"
+#include "lease.h"
 #include "log.h"
+#include "plan_file.h"
 
 #define CONTROL_LOOK_US (5 * US_PER_S)
 #define CONTROL_PLAN_RETRY_US (5 * US_PER_S)
@@ -25,10 +27,13 @@ struct SmControl
 	SmDb *db;
 	SmReport *report;
 	SmFetch *fetch; /* NULL when only the plan is wanted */
+	SmLease *lease; /* NULL but for a poller */
 	SmTimer look;
 	SmTimer plan_retry;
 	char *name;
-	bool claims; /* false: the plan is all we want */
+	char *plan_path; /* where the plan is kept; NULL: nowhere */
+	SmText query;    /* for the plan */
+	SmControlRole role;
 	SmControlEvents events;
 	bool loading;
 	bool load_again;
@@ -70,9 +75,80 @@ control_plan_retry(void *context)
 	control_reload(context);
 }
 
+/* Other gateways are ours now. */
+static void
+control_changed(void *context)
+{
+	control_reload(context);
+}
+
+/* Nothing is ours any more, until the database says so again. */
+static void
+control_lapsed(void *context)
+{
+	SmControl *control = context;
+
+	if (!control->stopping)
+		field_apply(control->field, plan_create());
+}
+
+/* Another run is at work; what this one has read is still delivered. */
+static void
+control_superseded(void *context)
+{
+	SmControl *control = context;
+
+	plan_file_forget(control->plan_path);
+	control_lapsed(control);
+}
+
+/* Whether commands and reads may be asked for. Without a plan nothing could be done with them. */
+static bool
+control_may_claim(const SmControl *control)
+{
+	return control->lease != NULL && !lease_is_superseded(control->lease) && !control->stopping &&
+		   control->field->plan != NULL;
+}
+
+/* Keeps the plan for a start without database, if nobody else could be at work then. */
+static void
+control_keep_plan(SmControl *control, const SmDbReply *reply)
+{
+	if (control->lease == NULL)
+		return;
+	if (lease_is_alone(control->lease))
+		plan_file_save(control->plan_path, control->name, reply->results, reply->count);
+	else
+		plan_file_forget(control->plan_path);
+}
+
+/* There is no database and no plan: the one of the last run must do. */
+static void
+control_use_kept_plan(SmControl *control)
+{
+	PGresult *results[PLAN_RESULTS];
+	const char *why = "";
+	SmPlan *plan = NULL;
+	int count;
+
+	if (control->lease == NULL || control->field->plan != NULL || control->stopping)
+		return;
+	count = plan_file_load(control->plan_path, control->name, results, PLAN_RESULTS);
+	if (count > 0)
+		plan = plan_parse(results, count, &why);
+	while (count > 0)
+		PQclear(results[--count]);
+	if (plan == NULL)
+		return;
+	log_warning("the database is away: meters are read by the plan of the last run, and nothing"
+				" is switched");
+	lease_assume_alone(control->lease);
+	field_apply(control->field, plan);
+}
+
 /* Makes a conversation that is not yet begun; freed by control_free(). */
 SmControl *
-control_create(SmLoop *loop, const char *conninfo, const char *name, bool claims,
+control_create(SmLoop *loop, const char *conninfo, const char *name, SmControlRole role,
 			   const SmControlEvents *events)
 {
 	SmControl *control = base_alloc(sizeof(SmControl));
@@ -80,7 +156,8 @@ control_create(SmLoop *loop, const char *conninfo, const char *name, bool claims
 
 	control->loop = loop;
 	control->name = base_copy(name);
-	control->claims = claims;
+	control->role = role;
+	plan_query(&control->query, role == CONTROL_LOOK ? NULL : name, role == CONTROL_ONCE);
 	control->events = *events;
 	control->db = db_create(loop, "control", conninfo, control_greeting, &db_events);
 	control->look.fire = control_look;
@@ -90,14 +167,21 @@ control_create(SmLoop *loop, const char *conninfo, const char *name, bool claims
 	return control;
 }
 
-/* Begins to connect; plans are applied to this field. */
+/* Begins to connect; plans are applied to this field, and a poller keeps them at plan_path. */
 void
-control_start(SmControl *control, SmField *field)
+control_start(SmControl *control, SmField *field, const char *plan_path)
 {
+	SmLeaseEvents events = {control, control_changed, control_lapsed, control_superseded};
+
 	control->field = field;
 	control->report = report_create(control->loop, field, control->db);
-	if (control->claims)
+	if (control->role == CONTROL_POLLER)
 		control->fetch = fetch_create(control->loop, field, control->db, control->name);
+	if (control->role == CONTROL_POLLER)
+	{
+		control->lease = lease_create(control->loop, control->db, field, control->name, &events);
+		control->plan_path = base_copy(plan_path);
+	}
 	db_start(control->db);
 }
 
@@ -110,6 +194,8 @@ control_free(SmControl *control)
 		fetch_free(control->fetch);
 	loop_cancel(control->loop, &control->look);
 	loop_cancel(control->loop, &control->plan_retry);
+	if (control->lease != NULL)
+		lease_free(control->lease);
 	db_free(control->db);
 	while (control->unreported != NULL)
 	{
@@ -118,6 +204,8 @@ control_free(SmControl *control)
 		control->unreported = command->next;
 		command_free(command);
 	}
+	text_free(&control->query);
+	free(control->plan_path);
 	free(control->name);
 	free(control);
 }
@@ -169,7 +257,10 @@ control_planned(void *context, const SmDbReply *reply)
 	control->last_error[0] = '\0';
 	if (!control->stopping)
 	{
+		control_keep_plan(control, reply);
 		field_apply(control->field, plan);
+		if (control->lease != NULL)
+			lease_applied(control->lease);
 		control->events.planned(control->events.context);
 		control_claim(control);
 		control_claim_reads(control);
@@ -187,8 +278,21 @@ control_reload(SmControl *control)
 {
 	loop_cancel(control->loop, &control->plan_retry);
 	control->load_again = control->loading;
+	if (control->lease != NULL && lease_is_superseded(control->lease))
+		return;
 	if (!control->loading && !control->stopping)
-		control->loading = db_send(control->db, plan_sql, 0, NULL, control_planned, control);
+		control->loading =
+			db_send(control->db, control->query.data, 0, NULL, control_planned, control);
+}
+
+/* Asks what is ours, and then for the plan: a new gateway is in it when we have a lease on it. */
+static void
+control_refresh(SmControl *control)
+{
+	if (control->lease != NULL)
+		lease_refresh(control->lease);
+	else
+		control_reload(control);
 }
 
 static void
@@ -206,7 +310,7 @@ control_up(void *context)
 		control_send_report(control, command);
 	}
 	report_reset(control->report);
-	control_reload(control);
+	control_refresh(control);
 	loop_set(control->loop, &control->look, base_now_us() + CONTROL_LOOK_US);
 }
 
@@ -217,6 +321,7 @@ control_down(void *context, const char *message)
 
 	loop_cancel(control->loop, &control->look);
 	loop_cancel(control->loop, &control->plan_retry);
+	control_use_kept_plan(control);
 	control->events.failed(control->events.context, message);
 }
 
@@ -226,13 +331,15 @@ control_notified(void *context, const char *payload)
 	SmControl *control = context;
 
 	if (strcmp(payload, "plan") == 0)
-		control_reload(control);
+		control_refresh(control);
 	else if (strcmp(payload, "command") == 0)
 		control_claim(control);
 	else if (strcmp(payload, "read") == 0)
 		control_claim_reads(control);
 	else if (strcmp(payload, "history") == 0)
 		control_look_for_history(control);
+	else if (strcmp(payload, "lease") == 0 && control->lease != NULL)
+		lease_look_soon(control->lease);
 }
 
 /* The safety net under the notifications. */
@@ -283,7 +390,7 @@ control_claimed(void *context, const SmDbReply *reply)
 		control_claim(control);
 }
 
-/* Asks for commands. Without a plan nothing could be done with them. */
+/* Asks for commands. */
 static void
 control_claim(SmControl *control)
 {
@@ -291,7 +398,7 @@ control_claim(SmControl *control)
 	const char *values[2];
 
 	control->claim_again = control->claiming;
-	if (control->claiming || !control->claims || control->stopping || control->field->plan == NULL)
+	if (control->claiming || !control_may_claim(control))
 		return;
 	snprintf(most, sizeof(most), "%d", CONTROL_COMMANDS);
 	values[0] = control->name;
@@ -326,7 +433,7 @@ control_claim_reads(SmControl *control)
 	const char *values[1];
 
 	control->read_again = control->reading;
-	if (control->reading || !control->claims || control->stopping || control->field->plan == NULL)
+	if (control->reading || !control_may_claim(control))
 		return;
 	values[0] = control->name;
 	control->reading =
@@ -438,6 +545,24 @@ control_report_history(SmControl *control, const struct SmHistoryResult *result)
 {
 	if (control->fetch != NULL)
 		fetch_report(control->fetch, result);
+}
+
+/* A device has dialled in: whether it may be asked at once. */
+bool
+control_dialled_in(SmControl *control)
+{
+	if (control->lease == NULL)
+		return true;
+	lease_claim_soon(control->lease);
+	return false;
+}
+
+/* Gives back what we have: nothing is asked any more. */
+void
+control_release(SmControl *control)
+{
+	if (control->lease != NULL)
+		lease_release(control->lease);
 }
 
 /* Asks for nothing more; reports still go out. */

@@ -24,6 +24,7 @@ field_create(SmLoop *loop, const SmFieldHooks *hooks, bool once, int64_t floor_m
 	field->hooks = *hooks;
 	field->listen = listen_create(field);
 	field->once = once;
+	field->alone = once;
 	field->floor_ms = floor_ms;
 	return field;
 }
@@ -139,6 +140,13 @@ field_find_bus(SmBus **buses, int count, int site_id, int64_t gateway_id)
 	if (count > 0)
 		found = bsearch(&key, buses, (size_t) count, sizeof(SmBus *), field_compare_bus);
 	return found != NULL ? *found : NULL;
+}
+
+/* The bus of that number; NULL when the plan does not have it. */
+SmBus *
+field_find(const SmField *field, int site_id, int64_t gateway_id)
+{
+	return field_find_bus(field->buses, field->bus_count, site_id, gateway_id);
 }
 
 /* The bus of a planned gateway: the one there is, or a new one when its address is another. */

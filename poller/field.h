@@ -110,12 +110,14 @@ typedef struct SmBus
 	/* the link and the question under way: bus.c */
 	SmBusState state;
 	SmLink link;
-	SmTimer timer; /* of the question under way, the next question or the next connection */
-	bool answered; /* since the link is up; or it was up long enough not to be what fails */
-	bool heard;    /* since the link is up, really */
-	int silent;    /* timeouts in a row */
-	int failures;  /* links in a row that came to nothing */
-	int64_t up_us; /* since when the link is up */
+	SmTimer timer;  /* of the question under way, the next question or the next connection */
+	bool answered;  /* since the link is up; or it was up long enough not to be what fails */
+	bool unclaimed; /* dialled in, and the database does not know it yet: nothing is asked */
+	bool ours;      /* it dialled in here last */
+	bool heard;     /* since the link is up, really */
+	int silent;     /* timeouts in a row */
+	int failures;   /* links in a row that came to nothing */
+	int64_t up_us;  /* since when the link is up */
 	int64_t retry_us;
 	int64_t quiet_us; /* no question before this */
 	int input_length;
@@ -176,6 +178,7 @@ typedef struct SmFieldHooks
 	void (*report)(void *context, struct SmCommand *command);
 	void (*history)(void *context, const struct SmHistoryResult *result);
 	void (*changed)(void *context); /* somebody should look whether all is done */
+	bool (*dialled_in)(void *context, struct SmBus *bus); /* false: bus_admit() follows */
 } SmFieldHooks;
 
 typedef struct SmField
@@ -193,12 +196,14 @@ typedef struct SmField
 	int64_t floor_ms; /* no stamp before this: the latest one of an earlier run */
 	bool once;
 	bool stopping;
+	bool alone; /* no other poller serves devices that dial in */
 } SmField;
 
 extern SmField *field_create(SmLoop *loop, const SmFieldHooks *hooks, bool once, int64_t floor_ms);
 extern void field_free(SmField *field);
 extern void field_apply(SmField *field, SmPlan *plan);
 extern SmMeter *field_find_meter(const SmField *field, int site_id, int64_t meter_id);
+extern struct SmBus *field_find(const SmField *field, int site_id, int64_t gateway_id);
 extern void field_read_soon(SmField *field, int site_id, int64_t meter_id);
 extern void field_ask_refused_again(SmField *field);
 extern void field_stop(SmField *field);
@@ -210,6 +215,8 @@ extern void field_set_error(char *target, const char *text, bool *dirty);
 extern void bus_init(SmBus *bus);
 extern void bus_close(SmBus *bus);
 extern void bus_welcome(SmBus *bus, SmLink *from, const uint8_t *bytes, int length);
+extern void bus_admit(SmBus *bus);
+extern void bus_dismiss(SmBus *bus);
 extern void bus_pump(SmBus *bus);
 extern void bus_wake(SmBus *bus);
 extern void bus_hurry(SmBus *bus);

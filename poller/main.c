@@ -102,6 +102,15 @@ main_history(void *context, const struct SmHistoryResult *result)
 	control_report_history(poller->control, result);
 }
 
+static bool
+main_dialled_in(void *context, SmBus *bus)
+{
+	SmPoller *poller = context;
+
+	(void) bus;
+	return control_dialled_in(poller->control);
+}
+
 /* With --once: looks whether all is read and delivered. */
 static void
 main_check_once(SmPoller *poller)
@@ -311,8 +320,9 @@ main_open_spool(SmPoller *poller, int64_t *last_ms)
 			 (long long) spool_count(spool), (long long) spool_rejected(spool));
 	*last_ms = spool_last_ms(spool);
 	poller->writer = writer_create(poller->loop, spool, poller->options.spool_most_bytes);
-	poller->deliver = deliver_create(poller->loop, poller->writer, poller->options.dsn, poller->options.name,
-									 poller->options.spool_most_bytes, main_changed, poller);
+	poller->deliver =
+		deliver_create(poller->loop, poller->writer, poller->options.dsn, poller->options.name,
+					   poller->options.spool_most_bytes, main_changed, poller);
 	return true;
 }
 
@@ -330,28 +340,36 @@ main_is_quiet(const SmPoller *poller)
 static int
 main_run(SmPoller *poller)
 {
-	SmFieldHooks hooks = {poller, main_reading, main_slowness, main_ask, main_report,
-						  main_history, main_changed};
+	SmFieldHooks hooks = {poller,      main_reading, main_slowness, main_ask,
+						  main_report, main_history, main_changed,  main_dialled_in};
 	SmControlEvents events = {poller, main_planned, main_plan_failed};
+	SmControlRole role = poller->options.check  ? CONTROL_LOOK
+						 : poller->options.once ? CONTROL_ONCE
+												: CONTROL_POLLER;
+	SmText plan_path = {0};
 	int64_t last_ms = 0;
 
 	if (!poller->options.check && !main_open_spool(poller, &last_ms))
 		return EXIT_NO_SPOOL;
 	poller->field = field_create(poller->loop, &hooks, poller->options.once, last_ms);
-	poller->control = control_create(poller->loop, poller->options.dsn, poller->options.name,
-									 !poller->options.once && !poller->options.check, &events);
+	poller->control =
+		control_create(poller->loop, poller->options.dsn, poller->options.name, role, &events);
 	poller->limit.fire = main_limit;
 	poller->limit.context = poller;
 	if (poller->options.once || poller->options.check)
 		loop_set(poller->loop, &poller->limit, base_now_us() + MAIN_ONCE_PLAN_US);
 	if (poller->options.check)
 		field_stop(poller->field);
-	control_start(poller->control, poller->field);
+	text_printf(&plan_path, "%s/plan", poller->options.spool);
+	control_start(poller->control, poller->field, plan_path.data);
+	text_free(&plan_path);
 	if (poller->deliver != NULL)
 		deliver_start(poller->deliver);
 	while (!poller->finished)
 	{
 		loop_turn(poller->loop);
+		if (poller->stopping && field_is_quiet(poller->field))
+			control_release(poller->control);
 		if (poller->stopping && main_is_quiet(poller))
 			poller->finished = true;
 	}

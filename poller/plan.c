@@ -12,8 +12,8 @@
 
 #include "plan.h"
 
-/* In the order in which plan_parse() takes the results. */
-const char plan_sql[] =
+/* In the order in which plan_parse() takes the results; $ stands for who asks. */
+static const char plan_sql[] =
 	"SELECT model, max_registers, max_gap, turnaround_ms, protocol, keeps"
 	" FROM submeter.poller_models()"
 	" ORDER BY model COLLATE \"C\";"
@@ -22,10 +22,42 @@ const char plan_sql[] =
 	"SELECT model, action, function, address, registers, settle_ms, di, valid_s"
 	" FROM submeter.poller_switches();"
 	"SELECT site_id, gateway_id, transport, address, timeout_ms, gap_ms, poll_interval_ms,"
-	" backup_address, dial_in, registration, heartbeat, heartbeat_answer, tls, q376_port, q376_line"
-	" FROM submeter.poller_gateways() ORDER BY site_id, gateway_id;"
+	" backup_address, dial_in, registration, heartbeat, heartbeat_answer, tls, q376_port, q376_line,"
+	" held_by FROM submeter.poller_gateways($) ORDER BY site_id, gateway_id;"
 	"SELECT site_id, meter_id, gateway_id, bus_address, model, refused, ask_again_s"
 	" FROM submeter.poller_meters() ORDER BY site_id, meter_id";
+
+/*
+ * Composes the question for a plan: what this poller has leases on; once: all, and who has it;
+ * without a name: all.
+ */
+void
+plan_query(SmText *query, const char *poller, bool once)
+{
+	const char *place = strchr(plan_sql, '$');
+	char letter[2] = "";
+
+	text_printf(query, "%.*s", (int) (place - plan_sql), plan_sql);
+	if (poller != NULL)
+	{
+		text_add(query, "E'");
+		for (; *poller != '\0'; poller++)
+		{
+			letter[0] = *poller;
+			text_add(query, *poller == '\'' || *poller == '\\' ? "\\" : "");
+			text_add(query, letter);
+		}
+		text_add(query, once ? "', true" : "'");
+	}
+	text_add(query, place + 1);
+}
+
+/* A plan without anything. */
+SmPlan *
+plan_create(void)
+{
+	return base_alloc(sizeof(SmPlan));
+}
 
 static void __attribute__((format(printf, 5, 6)))
 plan_problem(SmPlan *plan, int site_id, bool is_gateway, int64_t id, const char *format, ...)
@@ -376,6 +408,8 @@ plan_parse_gateway(PGresult *result, int row, SmPlanGateway *gateway)
 	int64_t timeout_ms;
 	int64_t gap_ms;
 
+	if (plan_text(result, row, 15) != NULL)
+		return "another poller reads it now";
 	if (text.transport == NULL || !wire_find_kind(text.transport, &gateway->wire.kind))
 		return "its transport is not one this poller speaks";
 	if (!plan_int(result, row, 4, 1, 600000, &timeout_ms) ||
@@ -528,7 +562,7 @@ plan_parse_meters(SmPlan *plan, PGresult *result)
 SmPlan *
 plan_parse(PGresult *const *results, int count, const char **why)
 {
-	static const int columns[PLAN_RESULTS] = {6, 13, 8, 15, 7};
+	static const int columns[PLAN_RESULTS] = {6, 13, 8, 16, 7};
 	SmPlan *plan;
 	int i;
 
@@ -540,7 +574,7 @@ plan_parse(PGresult *const *results, int count, const char **why)
 			return NULL;
 		}
 	}
-	plan = base_alloc(sizeof(SmPlan));
+	plan = plan_create();
 	plan_parse_models(plan, results[0]);
 	plan_parse_points(plan, results[1]);
 	plan_parse_switches(plan, results[2]);

@@ -97,7 +97,8 @@ typedef struct SmPlan
 	int problem_count;
 } SmPlan;
 
-extern const char plan_sql[];
+extern void plan_query(SmText *query, const char *poller, bool once);
+extern SmPlan *plan_create(void);
 extern SmPlan *plan_parse(PGresult *const *results, int count, const char **why);
 extern void plan_free(SmPlan *plan);
 extern int plan_parse_array(const char *text, uint16_t *words, int most);

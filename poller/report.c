@@ -8,7 +8,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "listen.h"
 #include "log.h"
 #include "report.h"
 
@@ -28,6 +30,9 @@ struct SmReport
 static const char report_sql[] =
 	"SELECT submeter.report_field($1::pg_catalog.int4, $2::pg_catalog.jsonb,"
 	" $3::pg_catalog.jsonb)";
+
+static const char report_strangers_sql[] =
+	"SELECT submeter.report_strangers($1::pg_catalog.int4, $2::pg_catalog.jsonb)";
 
 static void
 report_timer(void *context)
@@ -109,6 +114,8 @@ report_add_bus(SmText *list, SmBus *bus, int64_t now_us)
 		text_printf(list, ",\"late_ms\":%" PRId64, bus->late_us / US_PER_MS);
 	text_add(list, ",\"last_error\":");
 	text_add_json(list, bus->error[0] != '\0' ? bus->error : NULL);
+	text_add(list, ",\"via\":");
+	text_add_json(list, bus->online == 1 && bus->link.via[0] != '\0' ? bus->link.via : NULL);
 	text_add(list, "}");
 	bus->requests = 0;
 	bus->errors = 0;
@@ -233,6 +240,75 @@ report_site(SmReport *report, int site_id, SmText *gateways, SmText *meters)
 	report_send_site(report, site_id, gateways, meters);
 }
 
+/* Whether a site has a gateway that dials in where somebody knocked. */
+static bool
+report_listens(const SmField *field, int site_id, const char *address)
+{
+	int i;
+
+	for (i = 0; i < field->bus_count; i++)
+	{
+		const SmRoute *route = field->buses[i]->link.route;
+
+		if (field->buses[i]->site_id == site_id && route->kind == ROUTE_LISTEN &&
+			strcmp(route->address, address) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Tells a site who dialled in where it listens and is nobody it knows. */
+static void
+report_site_strangers(SmReport *report, int site_id)
+{
+	int count;
+	SmStranger *strangers = listen_strangers(report->field->listen, &count);
+	SmText list = {0};
+	char site[16];
+	const char *values[2] = {site, NULL};
+	int i;
+	int n;
+
+	text_add(&list, "[");
+	for (i = 0; i < count; i++)
+	{
+		const SmStranger *entry = &strangers[i];
+
+		if (entry->told || !report_listens(report->field, site_id, entry->address))
+			continue;
+		report_comma(&list);
+		text_add(&list, "{\"address\":");
+		text_add_json(&list, entry->address);
+		text_add(&list, ",\"peer\":");
+		text_add_json(&list, entry->peer);
+		text_add(&list, ",\"said\":\"");
+		for (n = 0; n < entry->length; n++)
+			text_printf(&list, "%02x", entry->said[n]);
+		text_printf(&list, "\",\"times\":%" PRId64 "}", entry->times);
+	}
+	text_add(&list, "]");
+	snprintf(site, sizeof(site), "%d", site_id);
+	values[1] = list.data;
+	if (list.length > 2)
+		db_send(report->db, report_strangers_sql, 2, values, report_done, report);
+	text_free(&list);
+}
+
+/* Every site has been told: what comes is counted anew. */
+static void
+report_forget_strangers(SmReport *report)
+{
+	int count;
+	SmStranger *strangers = listen_strangers(report->field->listen, &count);
+	int i;
+
+	for (i = 0; i < count; i++)
+	{
+		strangers[i].told = true;
+		strangers[i].times = 0;
+	}
+}
+
 /* Tells the database what changed. Does nothing while it is busy with something else. */
 void
 report_send(SmReport *report)
@@ -249,8 +325,10 @@ report_send(SmReport *report)
 	while (report_next_site(report->field, after, &site_id))
 	{
 		report_site(report, site_id, &gateways, &meters);
+		report_site_strangers(report, site_id);
 		after = site_id;
 	}
+	report_forget_strangers(report);
 	text_free(&gateways);
 	text_free(&meters);
 }

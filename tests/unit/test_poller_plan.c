@@ -110,7 +110,7 @@ static void
 test_plan(void)
 {
 	PGresult *results[PLAN_RESULTS] = {table(6, models), table(13, points), table(8, switches),
-									   table(15, gateways), table(7, meters)};
+									   table(16, gateways), table(7, meters)};
 	const char *why = NULL;
 	SmPlan *plan = plan_parse(results, PLAN_RESULTS, &why);
 	int i;
