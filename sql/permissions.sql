@@ -331,7 +331,7 @@ INSERT INTO verb_call VALUES
 	('why_dark', 'count(*) FROM submeter.why_dark(S, M)'), ('evaluate_alarms', 'submeter.evaluate_alarms(S)'),
 	('acknowledge_alarm', 'submeter.acknowledge_alarm(S, L)'), ('ask_approval', 'submeter.ask_approval(S, ''adjust'', ''{}'', ''x'')'),
 	('decide_approval', 'submeter.decide_approval(S, P, false)'), ('run_duties', 'submeter.run_duties(''2025-01-01'')'),
-	('set_channel', 'submeter.set_channel(S, ''x'', ''mail'', ''{"url":"smtp://x","from":"a@b"}'')'), ('preview_notice', 'submeter.preview_notice(S, 0, ''x'', ''en'')'),
+	('bill_html', 'length(submeter.bill_html(S, 0))'), ('set_channel', 'submeter.set_channel(S, ''x'', ''mail'', ''{"url":"smtp://x","from":"a@b"}'')'), ('preview_notice', 'submeter.preview_notice(S, 0, ''x'', ''en'')'),
 	('register_device', 'submeter.register_device(S, 0, ''jpush'', ''abcdefgh'')'),
 	('set_secret', 'submeter.set_secret(S, ''x'', ''x'')'), ('rotate_secrets', 'submeter.rotate_secrets(S)'),
 	('resend_outbound', 'submeter.resend_outbound(S, 0, ''x'')'), ('create_payment', 'submeter.create_payment(S, A, ''alipay'', 5, ''key'')'),

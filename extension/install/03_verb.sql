@@ -26,6 +26,7 @@ INSERT INTO submeter.verb (verb, roles, dangerous) VALUES
 	('void_bill', '{submeter_admin}', true),
 	('issue_bill', '{submeter_admin}', true),
 	('explain_bill', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp,submeter_tenant}', false),
+	('bill_html', '{submeter_admin,submeter_operator,submeter_cashier,submeter_auditor,submeter_erp,submeter_tenant}', false),
 	('recharge', '{submeter_admin,submeter_cashier,submeter_erp}', false),
 	('adjust', '{submeter_admin,submeter_operator}', true),
 	('reverse_movement', '{submeter_admin}', true),

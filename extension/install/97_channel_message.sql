@@ -58,14 +58,6 @@ AS $$
 $$;
 COMMENT ON FUNCTION submeter.mail_base64(bytea) IS 'Base64 in lines as mail wants them.';
 
-CREATE FUNCTION submeter.html_escape(value text) RETURNS text
-LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-	SELECT replace(replace(replace(replace(html_escape.value, '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;')
-$$;
-COMMENT ON FUNCTION submeter.html_escape(text) IS 'Text as it stands in HTML.';
-
 CREATE FUNCTION submeter.mail_html(message submeter.notice_message) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
@@ -73,15 +65,36 @@ AS $$
 	SELECT format('<!DOCTYPE html><html lang="%s"><head><meta charset="utf-8"><title>%s</title></head>'
 		'<body style="margin:0;background:#f4f5f7"><div style="max-width:560px;margin:0 auto;padding:24px;background:#fff;color:#1c1e21;font:16px/1.6 sans-serif">'
 		'<h1 style="margin:0 0 16px;font-size:20px;%s">%s</h1>%s</div></body></html>',
-		(mail_html.message).locale, submeter.html_escape((mail_html.message).subject), CASE WHEN (mail_html.message).urgent THEN 'color:#b3261e' ELSE '' END,
-		submeter.html_escape((mail_html.message).subject),
-		(SELECT string_agg('<p style="margin:0 0 12px">' || replace(submeter.html_escape(p.paragraph), E'\n', '<br>') || '</p>', '' ORDER BY p.ord)
+		(mail_html.message).locale, submeter.html_text((mail_html.message).subject), CASE WHEN (mail_html.message).urgent THEN 'color:#b3261e' ELSE '' END,
+		submeter.html_text((mail_html.message).subject),
+		(SELECT string_agg('<p style="margin:0 0 12px">' || replace(submeter.html_text(p.paragraph), E'\n', '<br>') || '</p>', '' ORDER BY p.ord)
 			FROM regexp_split_to_table((mail_html.message).body, E'\n\n+') WITH ORDINALITY p(paragraph, ord)))
 $$;
 COMMENT ON FUNCTION submeter.mail_html(submeter.notice_message) IS 'The HTML of a mail: the text in paragraphs, nothing loaded from elsewhere.';
 
-CREATE FUNCTION submeter.mail_text(message submeter.notice_message) RETURNS text
+CREATE FUNCTION submeter.mail_part(type text, content text, boundary text) RETURNS text
 LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT concat('--', mail_part.boundary, E'\r\nContent-Type: ', mail_part.type, E'; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n',
+		submeter.mail_base64(convert_to(mail_part.content, 'UTF8')), E'\r\n')
+$$;
+COMMENT ON FUNCTION submeter.mail_part(text, text, text) IS 'A part of a MIME message.';
+
+CREATE FUNCTION submeter.mail_attachment(message submeter.notice_message, boundary text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	-- The bill itself goes along with the message about it.
+	SELECT concat('--', mail_attachment.boundary, E'\r\nContent-Type: text/html; charset=utf-8; name="bill-', d.number, E'.html"\r\nContent-Disposition: attachment; filename="bill-', d.number,
+		E'.html"\r\nContent-Transfer-Encoding: base64\r\n\r\n', submeter.mail_base64(convert_to(submeter.bill_document((mail_attachment.message).site_id, d.number, (mail_attachment.message).locale), 'UTF8')), E'\r\n')
+	FROM (SELECT substring((mail_attachment.message).facts ->> 'number' FROM '^[0-9]{1,18}$')::bigint AS number) d
+	WHERE (mail_attachment.message).kind IN ('bill_issued', 'bill_due') AND submeter.bill_document((mail_attachment.message).site_id, d.number, 'en') IS NOT NULL
+$$;
+COMMENT ON FUNCTION submeter.mail_attachment(submeter.notice_message, text) IS 'What is attached to a mail: the bill it is about; NULL for other mails.';
+
+CREATE FUNCTION submeter.mail_text(message submeter.notice_message) RETURNS text
+LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT concat(
@@ -94,17 +107,16 @@ AS $$
 		-- The same message tried again is the same message to whoever gets it twice.
 		'Message-ID: <notice.', (mail_text.message).site_id, '.', (mail_text.message).notice_id, '@', coalesce(substring(u.settings ->> 'from' FROM '@(.+)$'), 'submeter.localhost'), E'>\r\n',
 		E'Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\n',
+		CASE WHEN u.attached IS NOT NULL THEN concat('Content-Type: multipart/mixed; boundary="', u.boundary, E'-whole"\r\n\r\n--', u.boundary, E'-whole\r\n') END,
 		'Content-Type: multipart/alternative; boundary="', u.boundary, E'"\r\n\r\n',
-		'--', u.boundary, E'\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n',
-		submeter.mail_base64(convert_to(regexp_replace((mail_text.message).body, E'\r?\n', E'\r\n', 'g'), 'UTF8')), E'\r\n',
-		'--', u.boundary, E'\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n',
-		submeter.mail_base64(convert_to(submeter.mail_html(mail_text.message), 'UTF8')), E'\r\n',
-		'--', u.boundary, E'--\r\n')
-	FROM (SELECT (mail_text.message).as_of AT TIME ZONE 'UTC' AS at, (mail_text.message).settings AS settings,
-		'=_' || left(submeter.sha256_hex(convert_to(format('%s.%s', (mail_text.message).site_id, (mail_text.message).notice_id), 'UTF8')), 24) AS boundary) u
+		submeter.mail_part('text/plain', regexp_replace((mail_text.message).body, E'\r?\n', E'\r\n', 'g'), u.boundary),
+		submeter.mail_part('text/html', submeter.mail_html(mail_text.message), u.boundary),
+		'--', u.boundary, E'--\r\n', u.attached, CASE WHEN u.attached IS NOT NULL THEN concat('--', u.boundary, E'-whole--\r\n') END)
+	FROM (SELECT (mail_text.message).as_of AT TIME ZONE 'UTC' AS at, (mail_text.message).settings AS settings, d.boundary, submeter.mail_attachment(mail_text.message, d.boundary || '-whole') AS attached
+		FROM (SELECT '=_' || left(submeter.sha256_hex(convert_to(format('%s.%s', (mail_text.message).site_id, (mail_text.message).notice_id), 'UTF8')), 24) AS boundary) d) u
 $$;
 COMMENT ON FUNCTION submeter.mail_text(submeter.notice_message) IS
-'A mail as RFC 5322 and MIME want it: text and HTML. Whoever gets one twice sees one Message-ID. 22023 for control characters in a header.';
+'A mail as RFC 5322 and MIME want it: text and HTML, and the bill when it is about one. Whoever gets one twice sees one Message-ID. 22023 for control characters in a header.';
 
 CREATE FUNCTION submeter.build_mail(message submeter.notice_message) RETURNS submeter.outbound_request
 LANGUAGE sql VOLATILE

@@ -52,7 +52,9 @@ sink_start()
 	/usr/bin/python3 "$here/../sim/sink.py" "$SINK" --tls "$CERT" "$SINK/key" >"$SINK/out" 2>"$SINK/err" &
 	SINK_PIDS+=($!)
 	wait_for 20 'the host outside listens' grep -q ready "$SINK/out"
+	# shellcheck disable=SC2034 # for those who source this
 	HTTPS=https://localhost:$(sed -n 's/^http //p' "$SINK/out")
+	# shellcheck disable=SC2034
 	SMTP=smtp://localhost:$(sed -n 's/^smtp //p' "$SINK/out")
 }
 
