@@ -362,7 +362,9 @@ AS $$
 	LEFT JOIN submeter.meter_state s ON s.site_id = m.site_id AND s.meter_id = m.meter_id
 	CROSS JOIN LATERAL (
 		SELECT m.protection = 'none' AND m.gateway_id IS NOT NULL AND m.model IN (SELECT w.model FROM submeter.meter_switch w WHERE w.action = 'open')
-			AND s.keep IS DISTINCT FROM 'on' AND submeter.write_refusal(m.site_id, m.meter_id, policy_meters.as_of) IS NULL AS can) k
+			AND s.keep IS DISTINCT FROM 'on' AND submeter.write_refusal(m.site_id, m.meter_id, policy_meters.as_of) IS NULL AS can
+		-- Asked once, though two columns depend on it.
+		OFFSET 0) k
 	LEFT JOIN submeter.meter_dirty d ON d.site_id = m.site_id AND d.meter_id = m.meter_id
 	LEFT JOIN submeter.meter_settled t ON t.site_id = m.site_id AND t.meter_id = m.meter_id
 	LEFT JOIN submeter.gateway g ON g.site_id = m.site_id AND g.gateway_id = m.gateway_id

@@ -18,9 +18,13 @@ COMMENT ON FUNCTION submeter.commission_steps() IS 'The steps of putting a meter
 
 CREATE FUNCTION submeter.service_facts(site_id int, meter_ids bigint[], as_of timestamptz)
 RETURNS TABLE(meter_id bigint, unit_id bigint, role text, facts jsonb)
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
+BEGIN
+	-- plpgsql keeps its plans; this is asked for every breaker that is to be opened.
+	RETURN QUERY
 	SELECT m.meter_id, e.unit_id, m.role, jsonb_build_object('model', m.model, 'serial', m.serial, 'bus_address', m.bus_address,
 		'line', CASE
 			-- An answer in DL/T 645 carries the meter's own number: behind whichever gateway, it is the same meter.
@@ -36,7 +40,8 @@ AS $$
 		WHERE s.site_id = m.site_id AND s.meter_id = m.meter_id AND s.valid_from <= service_facts.as_of
 		ORDER BY s.valid_from DESC, s.entered_at DESC LIMIT 1) e ON true
 	WHERE m.site_id = service_facts.site_id AND m.retired_at IS NULL
-		AND (service_facts.meter_ids IS NULL OR m.meter_id = ANY (service_facts.meter_ids))
+		AND (service_facts.meter_ids IS NULL OR m.meter_id = ANY (service_facts.meter_ids));
+END
 $$;
 COMMENT ON FUNCTION submeter.service_facts(int, bigint[], timestamptz) IS
 'What of a meter''s archive decides which breaker is moved and what it counts, at an instant; NULL meter_ids: all meters.';
@@ -71,11 +76,16 @@ COMMENT ON FUNCTION submeter.service_due(text[], text) IS 'The steps that have t
 
 CREATE FUNCTION submeter.service_of(site_id int, meter_ids bigint[] DEFAULT NULL, as_of timestamptz DEFAULT now())
 RETURNS TABLE(meter_id bigint, unit_id bigint, state text, since timestamptz, changed text[], due text[], commission_id bigint, note text)
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY
 	SELECT f.meter_id, f.unit_id, CASE WHEN c.commission_id IS NULL THEN 'new' WHEN x.changed = '{}' THEN 'in_service' ELSE 'to_check' END,
-		c.finished_at, x.changed, submeter.service_due(x.changed, f.role) || CASE WHEN 'failed' = ANY (x.changed) THEN submeter.unproved_steps(service_of.site_id, c.commission_id, c.steps) ELSE '{}' END,
+		c.finished_at, x.changed,
+		CASE WHEN x.changed = '{}' THEN '{}' WHEN 'failed' = ANY (x.changed) THEN submeter.unproved_steps(service_of.site_id, c.commission_id, c.steps)
+			ELSE submeter.service_due(x.changed, f.role) END,
 		c.commission_id, c.note
 	FROM submeter.service_facts(service_of.site_id, service_of.meter_ids, service_of.as_of) f
 	LEFT JOIN LATERAL (
@@ -83,8 +93,9 @@ AS $$
 		WHERE k.site_id = service_of.site_id AND k.meter_id = f.meter_id AND k.state <> 'open'
 		ORDER BY k.commission_id DESC LIMIT 1) c ON true
 	CROSS JOIN LATERAL (
-		SELECT CASE WHEN c.commission_id IS NULL THEN '{never}' WHEN c.state = 'passed' THEN submeter.service_changes(c.proved, f.facts)
-			WHEN c.kind = 'test' THEN '{failed}' ELSE ARRAY[c.kind] END) x(changed)
+		SELECT CASE WHEN c.commission_id IS NULL THEN '{never}' WHEN c.proved = f.facts THEN '{}' WHEN c.state = 'passed' THEN submeter.service_changes(c.proved, f.facts)
+			WHEN c.kind = 'test' THEN '{failed}' ELSE ARRAY[c.kind] END) x(changed);
+END
 $$;
 COMMENT ON FUNCTION submeter.service_of(int, bigint[], timestamptz) IS
 'Where meters stand: new (never tried), in_service (proved, and nothing that matters has changed since) or to_check, with why and what to do; NULL meter_ids: all meters.';
@@ -103,12 +114,15 @@ $$;
 COMMENT ON FUNCTION submeter.unproved_steps(int, bigint, text[]) IS 'Those of the steps whose last word in an attempt is neither passed nor waived.';
 
 CREATE FUNCTION submeter.rule_refusal(site_id int, meter_id bigint, at timestamptz) RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT 'not in service: ' || CASE WHEN v.state = 'new' THEN 'never commissioned' ELSE array_to_string(v.changed, ', ') END
-	FROM submeter.service_of(rule_refusal.site_id, ARRAY[rule_refusal.meter_id], rule_refusal.at) v
-	WHERE v.state <> 'in_service'
+BEGIN
+	RETURN (
+		SELECT 'not in service: ' || CASE WHEN v.state = 'new' THEN 'never commissioned' ELSE array_to_string(v.changed, ', ') END
+		FROM submeter.service_of(rule_refusal.site_id, ARRAY[rule_refusal.meter_id], rule_refusal.at) v
+		WHERE v.state <> 'in_service');
+END
 $$;
 COMMENT ON FUNCTION submeter.rule_refusal(int, bigint, timestamptz) IS
 'Why no rule may open the breaker of a meter: it is not proved that it feeds the shop it is said to feed; NULL when that is proved.';
