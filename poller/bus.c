@@ -29,6 +29,7 @@
 #include "field.h"
 #include "history.h"
 #include "log.h"
+#include "wall.h"
 
 #define BUS_RETRY_FIRST_US (250 * US_PER_MS)
 #define BUS_RETRY_MOST_US (30 * US_PER_S)
@@ -405,7 +406,7 @@ bus_answer(SmBus *bus, SmAnswer *answer)
 {
 	SmExchange exchange = bus->exchange;
 
-	answer->wall_ms = base_wall_ms();
+	answer->wall_ms = wall_now_ms();
 	answer->took_us = base_now_us() - bus->sent_us;
 	bus->answered = true;
 	bus->heard = true;
@@ -635,7 +636,7 @@ bus_timeout(SmBus *bus)
 
 	if (bus->asked.unanswered)
 	{
-		answer = (SmAnswer){.kind = ANSWER_GOOD, .wall_ms = base_wall_ms()};
+		answer = (SmAnswer){.kind = ANSWER_GOOD, .wall_ms = wall_now_ms()};
 		bus_rest(bus, &exchange, false);
 		bus_finish(bus, &answer);
 		bus_pump(bus);

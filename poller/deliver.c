@@ -8,7 +8,9 @@
  * "rejected" of the spool with the reason, the others go on. On any other refusal the site waits
  * and the others have their turn; while the connection is gone everything waits.
  *
- * Over the same connection the database hears how the spool fares, and what went wrong with it.
+ * Over the same connection the database hears how the spool fares, and what went wrong with it, and
+ * says what time it is. As long as that is in doubt nothing is delivered: stamps that turn out to
+ * be wrong are put right in the spool first.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +18,7 @@
 
 #include "deliver.h"
 #include "log.h"
+#include "wall.h"
 
 #define DELIVER_BATCH 500
 #define DELIVER_APART_US (20 * US_PER_MS)
@@ -25,9 +28,13 @@
 #define DELIVER_SPOOLING_MOST 1000
 #define DELIVER_TELL_US (20 * US_PER_S)
 #define DELIVER_TELL_SOON_US US_PER_S
+#define DELIVER_CLOCK_US US_PER_S
+#define DELIVER_CLOCK_TURNS 60
 
 static const char deliver_sql[] =
 	"SELECT submeter.ingest($1::pg_catalog.int4, $2::submeter.reading_input[])";
+static const char deliver_clock_sql[] =
+	"SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::pg_catalog.int8";
 static const char deliver_tell_sql[] = "SELECT submeter.report_spool($1, $2::pg_catalog.jsonb)";
 static const char deliver_greeting[] =
 	"SET search_path = ''; SET statement_timeout = '30s';"
@@ -50,12 +57,18 @@ struct SmDeliver
 	SmTimer flush;
 	SmTimer retry;
 	SmTimer tell;
+	SmTimer clock;
+	bool timed; /* the database has said what time it is */
+	bool asking_time;
+	int clock_turns; /* until it is asked again */
+	int64_t asked_us;
 	char *name;
 	SmSpoolState told; /* what the database heard last */
 	int64_t telling;   /* events up to this one are being told; -1: nothing is */
 	bool listing;      /* the writer is listing events */
 	int64_t most_bytes;
 	void (*changed)(void *context);
+	void (*moved)(void *context, int64_t shift_ms);
 	void *context;
 
 	SmSpoolRow *pending;
@@ -85,6 +98,8 @@ static void deliver_send(SmDeliver *deliver);
 static void deliver_next(SmDeliver *deliver);
 static void deliver_fetched(void *context, SmSpoolJob *job);
 static void deliver_tell(void *context);
+static void deliver_clock(void *context);
+static void deliver_ask_time(SmDeliver *deliver);
 
 static void
 deliver_up(void *context)
@@ -94,7 +109,9 @@ deliver_up(void *context)
 	deliver->refusal_count = 0;
 	deliver->starved = false;
 	deliver->telling = -1;
-	deliver_next(deliver);
+	deliver->timed = false;
+	deliver->asking_time = false;
+	deliver_ask_time(deliver);
 	loop_set(deliver->loop, &deliver->tell, base_now_us());
 }
 
@@ -116,7 +133,8 @@ deliver_flush_timer(void *context)
 /* Makes a delivery of its own connection; freed by deliver_free(). */
 SmDeliver *
 deliver_create(SmLoop *loop, SmWriter *writer, const char *conninfo, const char *name,
-			   int64_t most_bytes, void (*changed)(void *context), void *context)
+			   int64_t most_bytes, void (*changed)(void *context),
+			   void (*moved)(void *context, int64_t shift_ms), void *context)
 {
 	SmDeliver *deliver = base_alloc(sizeof(SmDeliver));
 	SmDbEvents events = {deliver, deliver_up, NULL, NULL};
@@ -126,6 +144,7 @@ deliver_create(SmLoop *loop, SmWriter *writer, const char *conninfo, const char 
 	deliver->db = db_create(loop, "readings", conninfo, deliver_greeting, &events);
 	deliver->most_bytes = most_bytes;
 	deliver->changed = changed;
+	deliver->moved = moved;
 	deliver->context = context;
 	deliver->flush.fire = deliver_flush_timer;
 	deliver->flush.context = deliver;
@@ -135,6 +154,9 @@ deliver_create(SmLoop *loop, SmWriter *writer, const char *conninfo, const char 
 	deliver->telling = -1;
 	deliver->tell.fire = deliver_tell;
 	deliver->tell.context = deliver;
+	deliver->clock.fire = deliver_clock;
+	deliver->clock.context = deliver;
+	loop_set(loop, &deliver->clock, base_now_us() + DELIVER_CLOCK_US);
 	return deliver;
 }
 
@@ -164,6 +186,7 @@ deliver_free(SmDeliver *deliver)
 	loop_cancel(deliver->loop, &deliver->flush);
 	loop_cancel(deliver->loop, &deliver->retry);
 	loop_cancel(deliver->loop, &deliver->tell);
+	loop_cancel(deliver->loop, &deliver->clock);
 	free(deliver->name);
 	db_free(deliver->db);
 	deliver_free_batch(deliver);
@@ -200,7 +223,7 @@ deliver_attach(SmDeliver *deliver, SmSpoolJob *job)
 static bool
 deliver_may_fetch(const SmDeliver *deliver)
 {
-	return !deliver->busy && db_is_up(deliver->db);
+	return !deliver->busy && db_is_up(deliver->db) && deliver->timed && !wall_is_doubtful();
 }
 
 /* Fetches the next batch when there may be one and nothing else is at work. */
@@ -275,7 +298,7 @@ deliver_settle(SmDeliver *deliver)
 	deliver_free_batch(deliver);
 	job->finished = deliver_fetched;
 	job->context = deliver;
-	if (db_is_up(deliver->db))
+	if (deliver_may_fetch(deliver))
 		deliver_attach(deliver, job);
 	writer_submit(deliver->writer, job);
 }
@@ -641,4 +664,80 @@ deliver_slowness(SmDeliver *deliver)
 		return 0;
 	}
 	return state.bytes >= deliver->most_bytes / 5 * 4 ? 4 : 1;
+}
+
+/* Stamps were wrong: those that wait are put right, and people hear of it. */
+static void
+deliver_shift(SmDeliver *deliver, int64_t shift_ms, bool all)
+{
+	SmSpoolJob *job = base_alloc(sizeof(SmSpoolJob));
+
+	log_error("the clock of this machine was wrong by %lld ms; readings that wait get the right"
+			  " time",
+			  (long long) -shift_ms);
+	deliver_flush(deliver);
+	job->shift_ms = shift_ms;
+	job->shift_all = all;
+	job->event = base_alloc(sizeof(SmSpoolEvent));
+	job->event->kind = "clock";
+	job->event->count = shift_ms / 1000;
+	snprintf(job->event->detail, sizeof(job->event->detail),
+			 "its clock was wrong by %lld s; waiting readings were put right",
+			 (long long) (-shift_ms / 1000));
+	writer_submit(deliver->writer, job);
+	deliver->moved(deliver->context, shift_ms);
+}
+
+/* The database said what time it is. */
+static void
+deliver_told_time(void *context, const SmDbReply *reply)
+{
+	SmDeliver *deliver = context;
+	bool good = reply->ok && reply->count == 1 && PQntuples(reply->results[0]) == 1;
+	SmWallVerdict verdict;
+	int64_t shift_ms;
+
+	deliver->asking_time = false;
+	if (!good)
+		return;
+	verdict = wall_ask(atoll(PQgetvalue(reply->results[0], 0, 0)) +
+						   (base_now_us() - deliver->asked_us) / 2 / US_PER_MS,
+					   &shift_ms);
+	if (verdict != WALL_AGREES)
+		deliver_shift(deliver, shift_ms, verdict == WALL_MOVED_ALL);
+	deliver->timed = true;
+	deliver->clock_turns = DELIVER_CLOCK_TURNS;
+	deliver_next(deliver);
+}
+
+/* Asks the database what time it is. */
+static void
+deliver_ask_time(SmDeliver *deliver)
+{
+	deliver->asked_us = base_now_us();
+	if (!deliver->asking_time)
+		deliver->asking_time =
+			db_send(deliver->db, deliver_clock_sql, 0, NULL, deliver_told_time, deliver);
+}
+
+/* Looks once a second whether the machine's clock jumped; the database is asked then, and at times. */
+static void
+deliver_clock(void *context)
+{
+	SmDeliver *deliver = context;
+	SmSpoolJob *job;
+
+	loop_set(deliver->loop, &deliver->clock, base_now_us() + DELIVER_CLOCK_US);
+	if (wall_has_jumped())
+	{
+		log_error("the clock of this machine jumped; readings go on by the time it had, until the"
+				  " database says which is right");
+		deliver_flush(deliver);
+		job = base_alloc(sizeof(SmSpoolJob));
+		job->jumped = true;
+		writer_submit(deliver->writer, job);
+	}
+	if (db_is_idle(deliver->db) &&
+		(wall_is_doubtful() || !deliver->timed || --deliver->clock_turns <= 0))
+		deliver_ask_time(deliver);
 }

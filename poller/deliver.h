@@ -11,8 +11,10 @@
 struct SmDeliver;
 typedef struct SmDeliver SmDeliver;
 
-extern SmDeliver *deliver_create(SmLoop *loop, SmWriter *writer, const char *conninfo, const char *name,
-								 int64_t most_bytes, void (*changed)(void *context), void *context);
+extern SmDeliver *deliver_create(SmLoop *loop, SmWriter *writer, const char *conninfo,
+								 const char *name, int64_t most_bytes,
+								 void (*changed)(void *context),
+								 void (*moved)(void *context, int64_t shift_ms), void *context);
 extern void deliver_start(SmDeliver *deliver);
 extern void deliver_free(SmDeliver *deliver);
 extern void deliver_add(SmDeliver *deliver, const SmReading *reading, bool urgent);

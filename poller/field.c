@@ -376,6 +376,19 @@ field_apply(SmField *field, SmPlan *plan)
 			 plan->problem_count);
 }
 
+/* Stamps were wrong by so much: the next ones follow on those that were put right. */
+void
+field_shift_time(SmField *field, int64_t shift_ms)
+{
+	int i;
+
+	for (i = 0; i < field->meter_count; i++)
+	{
+		if (field->meters[i]->last_ms != 0)
+			field->meters[i]->last_ms += shift_ms;
+	}
+}
+
 /* Starts nothing new; commands that were written are still read back. */
 void
 field_stop(SmField *field)

@@ -206,6 +206,7 @@ extern SmMeter *field_find_meter(const SmField *field, int site_id, int64_t mete
 extern struct SmBus *field_find(const SmField *field, int site_id, int64_t gateway_id);
 extern void field_read_soon(SmField *field, int site_id, int64_t meter_id);
 extern void field_ask_refused_again(SmField *field);
+extern void field_shift_time(SmField *field, int64_t shift_ms);
 extern void field_stop(SmField *field);
 extern bool field_is_quiet(const SmField *field);
 extern bool field_round_is_done(const SmField *field, int *failed);

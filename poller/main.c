@@ -166,6 +166,15 @@ main_print_plan(SmPoller *poller)
 	}
 }
 
+/* Stamps were wrong by so much. */
+static void
+main_moved(void *context, int64_t shift_ms)
+{
+	SmPoller *poller = context;
+
+	field_shift_time(poller->field, shift_ms);
+}
+
 static void
 main_planned(void *context)
 {
@@ -322,7 +331,7 @@ main_open_spool(SmPoller *poller, int64_t *last_ms)
 	poller->writer = writer_create(poller->loop, spool, poller->options.spool_most_bytes);
 	poller->deliver =
 		deliver_create(poller->loop, poller->writer, poller->options.dsn, poller->options.name,
-					   poller->options.spool_most_bytes, main_changed, poller);
+					   poller->options.spool_most_bytes, main_changed, main_moved, poller);
 	return true;
 }
 

@@ -338,6 +338,7 @@ spool_open(const char *directory, char *why, int why_size)
 		spool_close(spool);
 		return NULL;
 	}
+	spool->first_id = spool->jump_id = spool->next_id;
 	return spool;
 }
 

@@ -61,6 +61,10 @@ extern int64_t spool_last_ms(const SmSpool *spool);
 /* spool_trim.c */
 extern bool spool_trim(SmSpool *spool, int64_t most_bytes, int64_t *dropped);
 
+/* spool_shift.c */
+extern void spool_note_jump(SmSpool *spool);
+extern bool spool_shift(SmSpool *spool, int64_t shift_ms, bool all, int64_t *count);
+
 /* spool_event.c */
 extern bool spool_add_event(SmSpool *spool, const SmSpoolEvent *event);
 extern char *spool_list_events(SmSpool *spool, int64_t *last_id);

@@ -33,6 +33,8 @@ struct SmSpool
 	int64_t last_ms;
 	int64_t marked_ms; /* last_ms as it is in the file */
 	int64_t next_id;   /* without SPOOL_KEPT */
+	int64_t first_id;  /* of this run */
+	int64_t jump_id;   /* the first one after the clock last jumped */
 	int64_t changed_count;
 	int64_t changed_rejected;
 	int64_t thinned_to[SPOOL_LEVELS]; /* rows up to this number are thinned at the level */

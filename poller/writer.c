@@ -57,17 +57,21 @@ writer_free_job(SmSpoolJob *job)
 
 /* Does the parts of one job that change the spool. */
 static bool
-writer_change(SmSpool *spool, const SmSpoolJob *job)
+writer_change(SmSpool *spool, SmSpoolJob *job)
 {
 	bool good = true;
 	int i;
 
+	if (job->jumped)
+		spool_note_jump(spool);
 	for (i = 0; good && i < job->row_count; i++)
 		good = spool_add(spool, &job->rows[i]);
 	for (i = 0; good && i < job->removed_count; i++)
 		good = spool_remove(spool, job->removed[i]);
 	for (i = 0; good && i < job->reject_count; i++)
 		good = spool_reject(spool, &job->rejects[i]);
+	if (good && job->shift_ms != 0)
+		good = spool_shift(spool, job->shift_ms, job->shift_all, &job->shifted);
 	if (good && job->event != NULL)
 		good = spool_add_event(spool, job->event);
 	if (good && job->known_event > 0)
@@ -123,7 +127,7 @@ writer_pause(SmWriter *writer)
 {
 	struct timespec until;
 
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec++;
 	pthread_mutex_lock(&writer->mutex);
 	if (!writer->stopping)
@@ -296,6 +300,7 @@ writer_create(SmLoop *loop, SmSpool *spool, int64_t most_bytes)
 	SmWriter *writer = base_alloc(sizeof(SmWriter));
 	sigset_t all;
 	sigset_t before;
+	pthread_condattr_t steady;
 	int error;
 
 	writer->loop = loop;
@@ -304,7 +309,11 @@ writer_create(SmLoop *loop, SmSpool *spool, int64_t most_bytes)
 	writer->queued_end = &writer->queued;
 	writer->done_end = &writer->done;
 	pthread_mutex_init(&writer->mutex, NULL);
-	pthread_cond_init(&writer->wake, NULL);
+	/* A pause must not last for hours because the clock was put back. */
+	pthread_condattr_init(&steady);
+	pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
+	pthread_cond_init(&writer->wake, &steady);
+	pthread_condattr_destroy(&steady);
 	writer_note_state(writer, false);
 	writer->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	writer->watch.ready = writer_finish;

@@ -24,6 +24,10 @@ typedef struct SmSpoolJob
 	SmSpoolReject *rejects;
 	int reject_count;
 	SmSpoolEvent *event;
+	bool jumped;      /* the clock did: rows from here on may have to be shifted */
+	int64_t shift_ms; /* rows stamped wrongly: since the jump, or all of this run */
+	bool shift_all;
+	int64_t shifted;
 	int64_t known_event; /* events up to this number are known to the database */
 	bool wants_events;
 	char *events; /* JSON array */

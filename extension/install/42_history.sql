@@ -444,7 +444,8 @@ BEGIN
 	-- An event of no site in particular concerns all of them.
 	INSERT INTO submeter.spool_event (site_id, poller, event_id, kind, count, from_ts, to_ts, detail, at)
 	SELECT s.site_id, report_spool.poller, e.id, e.kind, coalesce(e.count, 0), to_timestamp(e.from_ms / 1000.0), to_timestamp(e.to_ms / 1000.0), e.detail,
-		coalesce(to_timestamp(e.at_ms / 1000.0), at)
+		-- A poller whose clock was wrong may say anything.
+		CASE WHEN to_timestamp(e.at_ms / 1000.0) BETWEEN at - interval '1 year' AND at THEN to_timestamp(e.at_ms / 1000.0) ELSE at END
 	FROM jsonb_to_recordset(coalesce(report_spool.spool -> 'events', '[]')) AS e(id bigint, kind text, site_id int, count bigint, from_ms bigint, to_ms bigint, at_ms bigint, detail text)
 	JOIN unnest(sites) s(site_id) ON e.site_id IS NULL OR e.site_id = s.site_id
 	ON CONFLICT DO NOTHING;
@@ -472,7 +473,7 @@ AS $$
 		ELSE string_agg(format('poller %s: %s', e.poller, e.detail), '; ' ORDER BY e.at) END
 	FROM submeter.spool_event e
 	CROSS JOIN LATERAL (SELECT CASE e.kind WHEN 'dropped' THEN 'spool_dropped' WHEN 'clock' THEN 'clock_jumped' ELSE 'spool_damaged' END AS rule) x
-	WHERE e.site_id = spool_conditions.site_id AND e.at > spool_conditions.as_of - interval '30 days'
+	WHERE e.site_id = spool_conditions.site_id AND e.at > spool_conditions.as_of - interval '1 year'
 		AND e.at > coalesce((SELECT max(a.acknowledged_at) FROM submeter.alarm a WHERE a.site_id = spool_conditions.site_id AND a.rule = x.rule), '-infinity')
 	GROUP BY x.rule
 $$;

@@ -1,7 +1,7 @@
 /*
  * test_poller_spool.c - the spool: order, sites, refusals, a second poller, damage, making room
  */
-/* links: poller/spool.c poller/spool_trim.c poller/spool_event.c poller/spool_salvage.c poller/base.c poller/log.c */
+/* links: poller/spool.c poller/spool_trim.c poller/spool_event.c poller/spool_salvage.c poller/spool_shift.c poller/base.c poller/log.c */
 /* libs: -lsqlite3 */
 #include <inttypes.h>
 #include <sqlite3.h>
@@ -277,6 +277,42 @@ test_salvage(void)
 	   0, "only whole rows");
 }
 
+static void
+test_shift(void)
+{
+	SmSpool *spool = fresh();
+	SmSpoolRow row = {.site_id = 1, .meter_id = 7, .ts_ms = 3600000};
+	int64_t count = 0;
+	int64_t id;
+
+	row.row = (char *) "(7,1970-01-01T01:00:00.000Z,5,,poll)";
+	ok(spool_begin(spool) && spool_add(spool, &row) && spool_commit(spool), "of an earlier run");
+	spool_close(spool);
+	spool = spool_open(directory, why, sizeof(why));
+	row.kept = true;
+	ok(spool_begin(spool) && spool_add(spool, &row), "of this run");
+	row.row = (char *) "(7,1970-01-01T01:00:00.000Z,6,,backfill)";
+	ok(spool_add(spool, &row), "from a meter's memory");
+	spool_note_jump(spool);
+	row.kept = false;
+	row.row = (char *) "(7,1970-01-01T01:00:00.000Z,7,,poll)";
+	ok(spool_add(spool, &row) && spool_commit(spool), "after a jump of the clock");
+	ok(spool_begin(spool) && spool_shift(spool, 1000, false, &count) && spool_commit(spool) &&
+		   count == 1,
+	   "what came after it is shifted");
+	ok(spool_begin(spool) && spool_shift(spool, 60000, true, &count) && spool_commit(spool) &&
+		   count == 2,
+	   "or all of this run");
+	is_text(fetched(spool, NULL, 0, 16, &id),
+			"(7,1970-01-01T01:00:00.000Z,5,,poll),(7,1970-01-01T01:01:01.000Z,7,,poll)",
+			"the text as well");
+	spool_close(spool);
+	is(look(
+		   "SELECT count(*) FROM reading WHERE row LIKE '%T01:00:00.000Z,6,,backfill)' AND ts_ms = 3600000"),
+	   1, "but not what the meter kept");
+	is(look("SELECT max(ts_ms) FROM reading"), 3661000, "and the number");
+}
+
 int
 main(void)
 {
@@ -291,6 +327,7 @@ main(void)
 	test_damage();
 	test_room();
 	test_salvage();
+	test_shift();
 	ok(spool_open("/proc/nowhere/spool", why, sizeof(why)) == NULL && why[0] != '\0',
 	   "a directory that cannot be made");
 	snprintf(command, sizeof(command), "rm -r %s", directory);
