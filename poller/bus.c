@@ -326,7 +326,7 @@ bus_pump(SmBus *bus)
 		if (wake_us != INT64_MAX && wake_us < bus->retry_us)
 			wake_us = bus->retry_us;
 	}
-	else if (bus->state != BUS_READY || bus->unclaimed)
+	else if (bus->state != BUS_READY || bus->unclaimed || now_us >= bus->field->until_us)
 		return;
 	else if (now_us < bus->quiet_us || now_us < bus->link.clear_us)
 		wake_us = bus->quiet_us > bus->link.clear_us ? bus->quiet_us : bus->link.clear_us;

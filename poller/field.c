@@ -25,6 +25,7 @@ field_create(SmLoop *loop, const SmFieldHooks *hooks, bool once, int64_t floor_m
 	field->listen = listen_create(field);
 	field->once = once;
 	field->alone = once;
+	field->until_us = INT64_MAX;
 	field->floor_ms = floor_ms;
 	return field;
 }

@@ -196,7 +196,8 @@ typedef struct SmField
 	int64_t floor_ms; /* no stamp before this: the latest one of an earlier run */
 	bool once;
 	bool stopping;
-	bool alone; /* no other poller serves devices that dial in */
+	bool alone;       /* no other poller serves devices that dial in */
+	int64_t until_us; /* nothing is asked after this: others take over */
 } SmField;
 
 extern SmField *field_create(SmLoop *loop, const SmFieldHooks *hooks, bool once, int64_t floor_ms);

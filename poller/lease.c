@@ -155,6 +155,18 @@ lease_set_alone(SmLease *lease, bool alone)
 	lease->field->alone = alone;
 }
 
+/* Until when the buses may be asked; those that stood still because it was over go on. */
+static void
+lease_extend(SmLease *lease, int64_t until_us)
+{
+	bool stood_still = base_now_us() >= lease->field->until_us;
+	int i;
+
+	lease->field->until_us = until_us;
+	for (i = 0; i < lease->field->bus_count && stood_still; i++)
+		bus_wake(lease->field->buses[i]);
+}
+
 /* Lets go of devices that have dialled in at another poller. */
 static void
 lease_lose_buses(SmLease *lease, const char *sites, const char *gateways)
@@ -177,12 +189,15 @@ lease_take(SmLease *lease, PGresult *row)
 {
 	int64_t lease_us = atoll(PQgetvalue(row, 0, 2)) * US_PER_MS;
 	const char *held = PQgetvalue(row, 0, 3);
-	bool changed = lease->over || !lease->begun || strcmp(lease->held, held) != 0;
+	bool alone = strcmp(PQgetvalue(row, 0, 1), "t") == 0;
+	bool changed =
+		lease->over || !lease->begun || alone != lease->alone || strcmp(lease->held, held) != 0;
 
 	lease->begun = true;
 	lease->over = false;
 	lease->last_error[0] = '\0';
-	lease_set_alone(lease, strcmp(PQgetvalue(row, 0, 1), "t") == 0);
+	lease_set_alone(lease, alone);
+	lease_extend(lease, alone ? INT64_MAX : lease->asked_us + lease_us - LEASE_MARGIN_US);
 	snprintf(lease->held, sizeof(lease->held), "%s", held);
 	loop_set(lease->loop, &lease->end, lease->asked_us + lease_us - LEASE_MARGIN_US);
 	lease_lose_buses(lease, PQgetvalue(row, 0, 4), PQgetvalue(row, 0, 5));

@@ -152,6 +152,23 @@ plan_file_is_ours(FILE *file, const char *poller)
 	return same;
 }
 
+/* Reads all results and the last line; false when the file is not what it should be. */
+static bool
+plan_file_get_all(FILE *file, PGresult **results, int most, int *count)
+{
+	char end[8] = "";
+	int next;
+
+	while ((next = fgetc(file)) != 'e')
+	{
+		ungetc(next, file);
+		if (*count == most || (results[*count] = plan_file_get(file)) == NULL)
+			return false;
+		(*count)++;
+	}
+	return fgets(end, sizeof(end), file) != NULL && strcmp(end, "nd\n") == 0;
+}
+
 /*
  * Reads what was kept; the number of results, which are the caller's to clear, or 0 when there is
  * nothing of use.
@@ -160,26 +177,11 @@ int
 plan_file_load(const char *path, const char *poller, PGresult **results, int most)
 {
 	FILE *file = fopen(path, "r");
-	char end[8] = "";
 	int count = 0;
-	int next;
 
 	if (file == NULL)
 		return 0;
-	if (plan_file_is_ours(file, poller))
-	{
-		while (count < most && (next = fgetc(file)) != 'e' && next != EOF)
-		{
-			ungetc(next, file);
-			results[count] = plan_file_get(file);
-			if (results[count] == NULL)
-				break;
-			count++;
-		}
-		if (count == most)
-			fgetc(file);
-	}
-	if (count > 0 && (fgets(end, sizeof(end), file) == NULL || strcmp(end, "nd\n") != 0))
+	if (plan_file_is_ours(file, poller) && !plan_file_get_all(file, results, most, &count))
 	{
 		while (count > 0)
 			PQclear(results[--count]);
