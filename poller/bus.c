@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "command.h"
 #include "field.h"
 #include "history.h"
@@ -299,7 +300,10 @@ bus_choose(SmBus *bus, int64_t now_us, SmExchange *exchange, int64_t *wake_us)
 		return false;
 	if (history_is_late(bus, now_us) && history_next(bus, now_us, exchange, wake_us))
 		return true;
+	if (clock_is_late(bus, now_us) && clock_next(bus, now_us, exchange, wake_us))
+		return true;
 	return round_next(bus, now_us, exchange, wake_us) ||
+		   clock_next(bus, now_us, exchange, wake_us) ||
 		   history_next(bus, now_us, exchange, wake_us);
 }
 

@@ -4,12 +4,17 @@
  *   LOOK --in place--------------------------------------------------> REPORT (confirmed)
  *    |  \--cannot be read, nothing sent------------------------------> REPORT (returned)
  *    v
+ *   CLOCK the meter's own, where the command is timed by it and it is not known
+ *    v
  *   ASK --the database says no, or went away--------------------------> dropped, nothing sent
  *    | go
  *   WRITE --the only write there will ever be--> BACK --in place------> REPORT (confirmed)
+ *    |  \--the meter refuses the password--------------------------> REPORT (refused)
  *                                                 |---time is up-----> REPORT (failed, unknown,
  *                                                 |                            awaiting_key)
  *                                                 +---look again
+ *
+ * Keep-power and the setting of a clock (two writes, date and time) go the same way.
  *
  * A command that only verifies goes LOOK -> REPORT. A lost answer to the write is no reason to
  * write again: the breaker itself is asked. While the database is asked (at most a second) the
@@ -32,6 +37,27 @@
 
 static void command_done(void *context, const SmRequest *request, const SmAnswer *answer);
 
+static const char *const command_actions[ACTION_COUNT] = {"open", "close", "keep", "release",
+														  "set_clock"};
+
+/* The action of this name in the database; false when it is none we know. */
+bool
+command_find_action(const char *name, SmAction *action)
+{
+	int i;
+
+	for (i = 0; i < ACTION_COUNT && strcmp(name, command_actions[i]) != 0; i++)
+		;
+	*action = (SmAction) i;
+	return i < ACTION_COUNT;
+}
+
+const char *
+command_action_name(SmAction action)
+{
+	return command_actions[action];
+}
+
 /* Takes a command off its bus and has its outcome reported; then its meter is read whole. */
 static void
 command_end(SmCommand *command)
@@ -53,8 +79,9 @@ command_end(SmCommand *command)
 	command->bus = NULL;
 	command->meter = NULL;
 	command->state = COMMAND_REPORT;
+	explicit_bzero(&command->go.key, sizeof(command->go.key));
 	log_info("command %d/%lld (%s meter %lld): %s, %s", command->site_id,
-			 (long long) command->command_id, command->close ? "close" : "open",
+			 (long long) command->command_id, command_action_name(command->asked),
 			 (long long) command->meter_id, command->outcome, command->detail);
 	command->field->hooks.report(command->field->hooks.context, command);
 }
@@ -82,6 +109,18 @@ command_is_known(const SmBus *bus, const SmClaim *claim)
 	return false;
 }
 
+/* Gets ready to read the clock of the meter; why it cannot be done, or NULL. */
+static const char *
+command_prepare_clock(SmCommand *command, const SmModel *model, const char *di)
+{
+	if (di == NULL)
+		return command->asked == ACTION_SET_CLOCK ? "the model says nothing of its clock" : NULL;
+	command->reads_clock = true;
+	return meter_clock_begin(&command->clock, model->protocol, di)
+			   ? NULL
+			   : "the clock of the model cannot be read";
+}
+
 /* Begins a command the database has given us. */
 void
 command_start(SmField *field, const SmClaim *claim)
@@ -98,9 +137,10 @@ command_start(SmField *field, const SmClaim *claim)
 	command->site_id = claim->site_id;
 	command->command_id = claim->command_id;
 	command->meter_id = claim->meter_id;
-	command->close = claim->close;
+	command->asked = claim->action;
+	command->close = claim->action == ACTION_CLOSE;
 	command->verify = claim->verify;
-	command->permit = claim->close && claim->local_key;
+	command->permit = command->close && claim->local_key;
 	command->expires_us = base_now_us() + claim->expires_in_ms * US_PER_MS;
 	if (meter == NULL || field->stopping)
 	{
@@ -108,7 +148,9 @@ command_start(SmField *field, const SmClaim *claim)
 												 : "the poller is being stopped");
 		return;
 	}
-	wrong = evidence_prepare(command, meter->model);
+	wrong = command_prepare_clock(command, meter->model, claim->clock_di);
+	if (wrong == NULL)
+		wrong = evidence_prepare(command, meter->model);
 	if (wrong != NULL)
 	{
 		evidence_decide(command, "failed", "%s", wrong);
@@ -124,21 +166,24 @@ command_start(SmField *field, const SmClaim *claim)
 	bus_hurry(meter->bus);
 }
 
-/* The answer of submeter.send_command(). Without a go the command is over, and not ours to report. */
+/*
+ * The answer of submeter.send_command(). Without a go (NULL) the command is over, and not ours to
+ * report.
+ */
 void
-command_go(SmCommand *command, bool go, const char *reason)
+command_go(SmCommand *command, const SmGo *go, const char *reason)
 {
 	int64_t now_us = base_now_us();
 
 	if (command->state != COMMAND_ASK)
 		return; /* it ended meanwhile, and its report is on the way */
-	if (!go)
+	if (go == NULL)
 	{
 		SmBus *bus = command->bus;
 		SmCommand **link;
 
 		log_info("command %d/%lld (%s meter %lld) is not sent: %s", command->site_id,
-				 (long long) command->command_id, command->close ? "close" : "open",
+				 (long long) command->command_id, command_action_name(command->asked),
 				 (long long) command->meter_id, reason);
 		for (link = &bus->commands; *link != command; link = &(*link)->next)
 			;
@@ -148,6 +193,7 @@ command_go(SmCommand *command, bool go, const char *reason)
 		return;
 	}
 	command->state = COMMAND_WRITE;
+	command->go = *go;
 	command->due_us = now_us;
 	command->asked_us = now_us;
 	if (command->bus->state == BUS_READY)
@@ -159,21 +205,57 @@ command_go(SmCommand *command, bool go, const char *reason)
 static void
 command_build_look(const SmCommand *command, SmExchange *exchange)
 {
-	coalesce_request(&command->meter->target, &command->block, &exchange->request);
+	if (command->state == COMMAND_CLOCK || command->evidence == EVIDENCE_CLOCK)
+		meter_clock_ask(&command->clock, &command->meter->target, &exchange->request);
+	else
+		coalesce_request(&command->meter->target, &command->block, &exchange->request);
 }
 
-/* The write, unless it has become too late for it. */
+/* Builds what is written to a meter of DL/T 645; false when what it takes was not told. */
+static bool
+command_build_item(const SmCommand *command, int64_t now_us, SmRequest *request)
+{
+	const SmTarget *target = &command->meter->target;
+	const SmSwitch *action = &command->action;
+	const SmGo *go = &command->go;
+	uint8_t bytes[PLAN_SWITCH_MOST];
+	SmDltTime local;
+	int i;
+
+	if (!go->has_key)
+		return false;
+	if (command->asked == ACTION_SET_CLOCK)
+	{
+		meter_clock_at(go->local_s + (now_us - command->asked_us) / US_PER_S, &local);
+		return go->local_s >= 0 &&
+			   meter_clock_set(target, &go->key, command->clock_step, &local, request);
+	}
+	if (action->function == DLT645_SWITCH)
+		return go->has_until && dlt645_build_switch(request, target, &go->key,
+													(uint8_t) action->words[0], &go->until);
+	for (i = 0; i < action->count; i++)
+		bytes[i] = (uint8_t) action->words[i];
+	return dlt645_build_write(request, target, action->di, &go->key, bytes, action->count);
+}
+
+/* The write, unless it has become too late for it, or it cannot be built. */
 static bool
 command_build_write(SmCommand *command, int64_t now_us, SmExchange *exchange)
 {
-	if (now_us >= command->expires_us || now_us - command->asked_us > COMMAND_GO_STALE_US)
+	/* The second write of a clock belongs to the first one, and reckons with the time that passed. */
+	if (command->clock_step == 0 &&
+		(now_us >= command->expires_us || now_us - command->asked_us > COMMAND_GO_STALE_US))
+		return false;
+	if (command->meter->model->protocol != PROTOCOL_MODBUS
+			? !command_build_item(command, now_us, &exchange->request)
+			: !mbap_build_write(&exchange->request, command->meter->target.unit,
+								command->action.function, command->action.address,
+								command->action.words, command->action.count))
 		return false;
 	command->written = true;
 	command->written_us = now_us;
 	command->written_ms = base_wall_ms();
-	return mbap_build_write(&exchange->request, command->meter->target.unit,
-							command->action.function, command->action.address,
-							command->action.words, command->action.count);
+	return true;
 }
 
 /*
@@ -207,7 +289,9 @@ command_next(SmBus *bus, int64_t now_us, SmExchange *exchange, int64_t *wake_us,
 			command_build_look(command, exchange);
 		else if (!command_build_write(command, now_us, exchange))
 		{
-			command_give_back(command, "the bus was not free in time; nothing was written");
+			command_give_back(command, command->written
+										   ? "the bus was not free for the second write"
+										   : "the bus was not free in time; nothing was written");
 			continue;
 		}
 		exchange->turnaround_ms = command->meter->model->turnaround_ms;
@@ -241,10 +325,16 @@ command_take(SmCommand *command, const SmRequest *request, const SmAnswer *answe
 	SmTaken taken;
 
 	memset(look, 0, sizeof(*look));
+	look->wall_ms = answer->wall_ms;
+	if (command->evidence == EVIDENCE_CLOCK)
+	{
+		look->known = true;
+		return true;
+	}
 	coalesce_take(command->points, &command->block, request, answer->data, answer->length,
 				  &look->values, &taken);
-	look->known = taken.good > 0 || command->evidence == EVIDENCE_RELAY;
-	look->wall_ms = answer->wall_ms;
+	look->known =
+		taken.good > 0 || command->evidence == EVIDENCE_RELAY || command->evidence == EVIDENCE_KEEP;
 	return look->known;
 }
 
@@ -272,7 +362,18 @@ command_begin_back(SmCommand *command)
 	command->deadline_us =
 		now_us +
 		(2 * settle_us > COMMAND_WINDOW_LEAST_US ? 2 * settle_us : COMMAND_WINDOW_LEAST_US);
-	command->due_us = command->evidence == EVIDENCE_RELAY ? now_us : command->settled_us;
+	command->due_us = command->evidence == EVIDENCE_RELAY || command->evidence >= EVIDENCE_KEEP
+						  ? now_us
+						  : command->settled_us;
+}
+
+/* Asks the database for the last word. */
+static void
+command_ask(SmCommand *command)
+{
+	command->state = COMMAND_ASK;
+	command->asked_us = base_now_us();
+	command->field->hooks.ask(command->field->hooks.context, command);
 }
 
 /* The breaker was looked at before anything was sent. */
@@ -285,12 +386,14 @@ command_looked(SmCommand *command)
 		command_begin_back(command);
 	else if (base_now_us() >= command->expires_us)
 		command_give_back(command, "it expired before it could be sent");
-	else
+	else if (command->reads_clock && command->clock_text[0] == '\0')
 	{
-		command->state = COMMAND_ASK;
-		command->asked_us = base_now_us();
-		command->field->hooks.ask(command->field->hooks.context, command);
+		command->state = COMMAND_CLOCK;
+		command->tries = 0;
+		command->due_us = base_now_us();
 	}
+	else
+		command_ask(command);
 }
 
 /* A look before the write failed: try again a few times, then give the command back. */
@@ -319,6 +422,20 @@ command_wrote(SmCommand *command, const SmAnswer *answer)
 		return;
 	}
 	command->echoed = answer->kind == ANSWER_GOOD;
+	if (answer->kind == ANSWER_EXCEPTION && answer->refusal == REFUSAL_PASSWORD)
+	{
+		command->kind = "password_refused";
+		evidence_decide(command, "refused", "%s; nothing more is written to the meter",
+						answer->text);
+		command_end(command);
+		return;
+	}
+	if (command->echoed && command->asked == ACTION_SET_CLOCK && command->clock_step == 0)
+	{
+		command->clock_step = 1;
+		command->due_us = base_now_us();
+		return;
+	}
 	if (!command->echoed)
 	{
 		snprintf(command->trouble, sizeof(command->trouble), "the write: %s", answer->text);
@@ -361,14 +478,75 @@ command_backed(SmCommand *command, const SmRequest *request, const SmAnswer *ans
 	command->due_us = now_us + command_back_step_us(command) + bus_late_us(command->bus, answer);
 }
 
+/* A part of the clock came: the rest is asked for, or what it shows is written down. */
+static bool
+command_take_clock(SmCommand *command, const SmAnswer *answer)
+{
+	SmClockState state = meter_clock_take(&command->clock, answer->data, answer->length);
+
+	if (state == CLOCK_MORE)
+		return false;
+	command->clock.step = 0;
+	command->clock_us = base_now_us();
+	snprintf(command->clock_text, sizeof(command->clock_text), "nonsense");
+	if (state == CLOCK_KNOWN)
+		meter_clock_text(&command->clock.time, command->clock_text);
+	return true;
+}
+
+/* Whether the meter lacks the item its clock was asked for by, and has another one. */
+static bool
+command_clock_falls_back(SmCommand *command, const SmAnswer *answer)
+{
+	return answer->kind == ANSWER_EXCEPTION && answer->refusal == REFUSAL_NO_DATA &&
+		   meter_clock_fall_back(&command->clock);
+}
+
+/* The clock a command is timed by came, or did not. */
+static void
+command_clocked(SmCommand *command, const SmAnswer *answer)
+{
+	if (command_clock_falls_back(command, answer))
+		command->due_us = base_now_us();
+	else if (answer->kind != ANSWER_GOOD)
+		command_look_failed(command, answer);
+	else if (command_take_clock(command, answer))
+		command_ask(command);
+	else
+		command->due_us = base_now_us();
+}
+
+/* Looks at a clock that is to be set, or was: like a breaker, but what it shows is the time. */
+static void
+command_looked_at_clock(SmCommand *command, const SmRequest *request, const SmAnswer *answer)
+{
+	if (command_clock_falls_back(command, answer) ||
+		(answer->kind == ANSWER_GOOD && !command_take_clock(command, answer)))
+		command->due_us = base_now_us();
+	else if (command->state == COMMAND_BACK)
+		command_backed(command, request, answer);
+	else if (answer->kind != ANSWER_GOOD)
+		command_look_failed(command, answer);
+	else
+		command_looked(command);
+}
+
 /* An answer to a question of a command came, or none. */
 static void
 command_done(void *context, const SmRequest *request, const SmAnswer *answer)
 {
 	SmCommand *command = context;
 
+	if (command->evidence == EVIDENCE_CLOCK && command->state != COMMAND_WRITE)
+	{
+		command_looked_at_clock(command, request, answer);
+		return;
+	}
 	switch (command->state)
 	{
+		case COMMAND_CLOCK:
+			command_clocked(command, answer);
+			break;
 		case COMMAND_LOOK:
 			if (answer->kind != ANSWER_GOOD)
 				command_look_failed(command, answer);
@@ -399,7 +577,8 @@ command_bus_failed(SmBus *bus, const char *text)
 	for (; command != NULL; command = next)
 	{
 		next = command->next;
-		if (command->state == COMMAND_LOOK || command->state == COMMAND_WRITE)
+		if (command->state == COMMAND_LOOK || command->state == COMMAND_CLOCK ||
+			command->state == COMMAND_WRITE)
 		{
 			snprintf(command->trouble, sizeof(command->trouble), "gateway: %s", text);
 			command_give_back(command, command->trouble);

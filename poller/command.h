@@ -5,13 +5,26 @@
 #define COMMAND_H
 
 #include "field.h"
+#include "meter_clock.h"
 
 #define COMMAND_DETAIL 224
 #define COMMAND_POINTS 4
 
+/* What is asked for, in the database's words. */
+typedef enum SmAction
+{
+	ACTION_OPEN,
+	ACTION_CLOSE,
+	ACTION_KEEP,    /* the meter is to keep its power on */
+	ACTION_RELEASE, /* and no longer */
+	ACTION_SET_CLOCK,
+	ACTION_COUNT
+} SmAction;
+
 typedef enum SmCommandState
 {
 	COMMAND_LOOK,  /* read the breaker before anything else */
+	COMMAND_CLOCK, /* read the clock the command is to be timed by */
 	COMMAND_ASK,   /* the database has the last word */
 	COMMAND_WRITE, /* it said go */
 	COMMAND_BACK,  /* read the breaker until it is in place or time is up */
@@ -24,7 +37,10 @@ typedef enum SmEvidence
 	EVIDENCE_RELAY,   /* a register says so */
 	EVIDENCE_POWER,   /* power flows: it is closed */
 	EVIDENCE_CURRENT, /* current flows: it is closed */
-	EVIDENCE_ENERGY   /* the counter runs: it is closed */
+	EVIDENCE_ENERGY,  /* the counter runs: it is closed */
+	EVIDENCE_KEEP,    /* a bit says whether power is kept */
+	EVIDENCE_ACK,     /* of that nothing but the meter's acknowledgement */
+	EVIDENCE_CLOCK    /* the clock shows the time */
 } SmEvidence;
 
 /* A look at the breaker. */
@@ -35,6 +51,16 @@ typedef struct SmLook
 	SmValues values;
 } SmLook;
 
+/* The database's go, and what only it knows: for one write. Holds secrets: never logged. */
+typedef struct SmGo
+{
+	SmDltKey key;
+	bool has_key;
+	SmDltTime until; /* of 1CH, by the meter's own clock */
+	bool has_until;
+	int64_t local_s; /* local time at the go, seconds since 2000; -1: not told */
+} SmGo;
+
 typedef struct SmCommand
 {
 	struct SmCommand *next;
@@ -44,6 +70,7 @@ typedef struct SmCommand
 	int site_id;
 	int64_t command_id;
 	int64_t meter_id;
+	SmAction asked;
 	bool close;  /* else open */
 	bool verify; /* an earlier attempt's outcome is unknown: only look */
 	bool permit; /* a person has to press the key */
@@ -62,6 +89,12 @@ typedef struct SmCommand
 	int64_t deadline_us; /* when looking back ends */
 	int tries;
 	int reads;
+	bool reads_clock;
+	SmMeterClock clock;                /* as it was last read, or is being read */
+	char clock_text[METER_CLOCK_TEXT]; /* "": not read; what is no time: "nonsense" */
+	int64_t clock_us;                  /* when it was read */
+	SmGo go;
+	int clock_step; /* of setting it: date, then time */
 	SmLook before;
 	SmLook first_back;
 	SmLook after;
@@ -83,14 +116,17 @@ typedef struct SmClaim
 	int site_id;
 	int64_t command_id;
 	int64_t meter_id;
-	bool close;
+	SmAction action;
 	bool verify;
 	bool local_key;
+	const char *clock_di; /* of the clock that is to be read first; NULL: none */
 	int64_t expires_in_ms;
 } SmClaim;
 
 extern void command_start(SmField *field, const SmClaim *claim);
-extern void command_go(SmCommand *command, bool go, const char *reason);
+extern bool command_find_action(const char *name, SmAction *action);
+extern const char *command_action_name(SmAction action);
+extern void command_go(SmCommand *command, const SmGo *go, const char *reason);
 extern bool command_next(SmBus *bus, int64_t now_us, SmExchange *exchange, int64_t *wake_us,
 						 bool *hold);
 extern int64_t command_wake(const SmBus *bus, int64_t now_us);

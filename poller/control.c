@@ -19,6 +19,7 @@
 #define CONTROL_LOOK_US (5 * US_PER_S)
 #define CONTROL_PLAN_RETRY_US (5 * US_PER_S)
 #define CONTROL_COMMANDS 100
+#define CONTROL_CLOCK_US (60 * US_PER_S)
 
 struct SmControl
 {
@@ -30,6 +31,7 @@ struct SmControl
 	SmLease *lease; /* NULL but for a poller */
 	SmTimer look;
 	SmTimer plan_retry;
+	SmTimer clock; /* asks what is to be done about clocks */
 	char *name;
 	char *plan_path; /* where the plan is kept; NULL: nowhere */
 	SmText query;    /* for the plan */
@@ -52,11 +54,17 @@ static const char control_greeting[] =
 	" SET application_name = 'submeter-poller'; SET client_min_messages = warning;"
 	" LISTEN submeter_poller";
 static const char control_claim_sql[] =
-	"SELECT site_id, command_id, meter_id, action, step, close_mode, expires_in_ms"
+	"SELECT site_id, command_id, meter_id, action, step, close_mode, expires_in_ms, clock_di"
 	" FROM submeter.claim_commands($1, $2::pg_catalog.int4)";
 static const char control_reads_sql[] = "SELECT site_id, meter_id FROM submeter.claim_reads($1)";
 static const char control_send_sql[] =
-	"SELECT go, reason FROM submeter.send_command($1::pg_catalog.int4, $2::pg_catalog.int8, $3)";
+	"SELECT go, reason, level, password, operator, valid_until, local_time"
+	" FROM submeter.send_command($1::pg_catalog.int4, $2::pg_catalog.int8, $3, $4)";
+static const char control_clocks_sql[] =
+	"SELECT site_id, gateway_id, meter_id, action, clock_di, local_time"
+	" FROM submeter.claim_clocks($1, pg_catalog.to_timestamp($2::pg_catalog.float8 / 1000))";
+static const char control_clock_sql[] =
+	"SELECT submeter.report_clocks($1::pg_catalog.int4, $2::pg_catalog.jsonb)";
 static const char control_report_sql[] =
 	"SELECT submeter.report_command($1::pg_catalog.int4, $2::pg_catalog.int8, $3, $4, $5, $6,"
 	" $7::pg_catalog.jsonb, $8)";
@@ -65,6 +73,7 @@ static void control_up(void *context);
 static void control_down(void *context, const char *message);
 static void control_notified(void *context, const char *payload);
 static void control_look(void *context);
+static void control_clock(void *context);
 static void control_claim(SmControl *control);
 static void control_claim_reads(SmControl *control);
 static void control_send_report(SmControl *control, SmCommand *command);
@@ -164,6 +173,8 @@ control_create(SmLoop *loop, const char *conninfo, const char *name, SmControlRo
 	control->look.context = control;
 	control->plan_retry.fire = control_plan_retry;
 	control->plan_retry.context = control;
+	control->clock.fire = control_clock;
+	control->clock.context = control;
 	return control;
 }
 
@@ -196,6 +207,7 @@ control_free(SmControl *control)
 	loop_cancel(control->loop, &control->plan_retry);
 	if (control->lease != NULL)
 		lease_free(control->lease);
+	loop_cancel(control->loop, &control->clock);
 	db_free(control->db);
 	while (control->unreported != NULL)
 	{
@@ -312,6 +324,7 @@ control_up(void *context)
 	report_reset(control->report);
 	control_refresh(control);
 	loop_set(control->loop, &control->look, base_now_us() + CONTROL_LOOK_US);
+	loop_set(control->loop, &control->clock, base_now_us() + CONTROL_LOOK_US);
 }
 
 static void
@@ -320,6 +333,7 @@ control_down(void *context, const char *message)
 	SmControl *control = context;
 
 	loop_cancel(control->loop, &control->look);
+	loop_cancel(control->loop, &control->clock);
 	loop_cancel(control->loop, &control->plan_retry);
 	control_use_kept_plan(control);
 	control->events.failed(control->events.context, message);
@@ -340,6 +354,8 @@ control_notified(void *context, const char *payload)
 		control_look_for_history(control);
 	else if (strcmp(payload, "lease") == 0 && control->lease != NULL)
 		lease_look_soon(control->lease);
+	else if (strcmp(payload, "clock") == 0)
+		control_clock(control);
 }
 
 /* The safety net under the notifications. */
@@ -371,18 +387,18 @@ control_claimed(void *context, const SmDbReply *reply)
 		full = PQntuples(result) == CONTROL_COMMANDS;
 		for (row = 0; row < PQntuples(result); row++)
 		{
-			const char *action = PQgetvalue(result, row, 3);
 			SmClaim claim = {0};
 
-			if (strcmp(action, "open") != 0 && strcmp(action, "close") != 0)
-				continue; /* not for this poller: given to another one when the lease is over */
 			claim.site_id = atoi(PQgetvalue(result, row, 0));
 			claim.command_id = atoll(PQgetvalue(result, row, 1));
 			claim.meter_id = atoll(PQgetvalue(result, row, 2));
-			claim.close = strcmp(action, "close") == 0;
+			if (!command_find_action(PQgetvalue(result, row, 3), &claim.action))
+				continue; /* of a newer database: given out again when the lease is over */
 			claim.verify = strcmp(PQgetvalue(result, row, 4), "switch") != 0;
 			claim.local_key = strcmp(PQgetvalue(result, row, 5), "local_key") == 0;
 			claim.expires_in_ms = atoll(PQgetvalue(result, row, 6));
+			if (!PQgetisnull(result, row, 7))
+				claim.clock_di = PQgetvalue(result, row, 7);
 			command_start(control->field, &claim);
 		}
 	}
@@ -440,6 +456,90 @@ control_claim_reads(SmControl *control)
 		db_send(control->db, control_reads_sql, 1, values, control_reads_claimed, control);
 }
 
+/* Starts what is to be done about clocks. */
+static void
+control_clocks_claimed(void *context, const SmDbReply *reply)
+{
+	SmControl *control = context;
+	int row;
+
+	if (!reply->ok)
+		control_complain(control, "could not ask about clocks", reply);
+	else
+	{
+		PGresult *result = reply->results[0];
+
+		for (row = 0; row < PQntuples(result); row++)
+		{
+			SmClockClaim claim = {
+				.site_id = atoi(PQgetvalue(result, row, 0)),
+				.gateway_id = atoll(PQgetvalue(result, row, 1)),
+				.meter_id = atoll(PQgetvalue(result, row, 2)),
+				.broadcast = strcmp(PQgetvalue(result, row, 3), "broadcast") == 0,
+				.clock_di = PQgetisnull(result, row, 4) ? NULL : PQgetvalue(result, row, 4),
+				.local_time = PQgetvalue(result, row, 5)};
+
+			clock_start(control->field, &claim);
+		}
+	}
+}
+
+/* Asks what is to be done about clocks, and says what ours shows. */
+static void
+control_clock(void *context)
+{
+	SmControl *control = context;
+	char wall[24];
+	const char *values[2] = {control->name, wall};
+
+	loop_set(control->loop, &control->clock, base_now_us() + base_jitter_us(CONTROL_CLOCK_US));
+	if (!control_may_claim(control))
+		return;
+	snprintf(wall, sizeof(wall), "%" PRId64, base_wall_ms());
+	db_send(control->db, control_clocks_sql, 2, values, control_clocks_claimed, control);
+}
+
+static void
+control_clock_reported(void *context, const SmDbReply *reply)
+{
+	if (!reply->ok)
+		control_complain(context, "could not tell what a clock shows", reply);
+}
+
+/* Tells the database what a clock shows. When it is away the clock is read again another time. */
+void
+control_report_clock(SmControl *control, const SmClockResult *clock)
+{
+	SmText text = {0};
+	char site[16];
+	const char *values[2];
+
+	snprintf(site, sizeof(site), "%d", clock->site_id);
+	text_printf(&text, "[{\"meter_id\":%" PRId64 ",\"age_ms\":0,\"clock\":", clock->meter_id);
+	text_add_json(&text, clock->text);
+	text_add(&text, ",\"error\":");
+	text_add_json(&text, clock->error);
+	text_add(&text, "}]");
+	values[0] = site;
+	values[1] = text.data;
+	db_send(control->db, control_clock_sql, 2, values, control_clock_reported, control);
+	text_free(&text);
+}
+
+/* What comes with a go: a password, until when the meter may obey, the local time. */
+static void
+control_take_go(const PGresult *result, SmGo *go)
+{
+	SmDltTime local;
+
+	*go = (SmGo){.local_s = -1};
+	go->has_key = dlt645_parse_key(atoi(PQgetvalue(result, 0, 2)), PQgetvalue(result, 0, 3),
+								   PQgetvalue(result, 0, 4), &go->key);
+	go->has_until = meter_clock_parse(PQgetvalue(result, 0, 5), &go->until);
+	if (meter_clock_parse(PQgetvalue(result, 0, 6), &local))
+		go->local_s = meter_clock_seconds(&local);
+}
+
 /* The database has spoken on a command. */
 static void
 control_asked(void *context, const SmDbReply *reply)
@@ -447,11 +547,15 @@ control_asked(void *context, const SmDbReply *reply)
 	SmCommand *command = context;
 	bool row = reply->ok && reply->count == 1 && PQntuples(reply->results[0]) == 1;
 	bool go = row && strcmp(PQgetvalue(reply->results[0], 0, 0), "t") == 0;
+	SmGo told;
 
-	command_go(command, go,
+	if (go)
+		control_take_go(reply->results[0], &told);
+	command_go(command, go ? &told : NULL,
 			   row                         ? PQgetvalue(reply->results[0], 0, 1)
 			   : reply->message[0] != '\0' ? reply->message
 										   : "the database gave no answer");
+	explicit_bzero(&told, sizeof(told));
 }
 
 /* Asks the database for the last word on a command. */
@@ -460,12 +564,13 @@ control_ask(SmControl *control, SmCommand *command)
 {
 	char site[16];
 	char id[24];
-	const char *values[3] = {site, id, control->name};
+	const char *values[4] = {site, id, control->name,
+							 command->clock_text[0] != '\0' ? command->clock_text : NULL};
 
 	snprintf(site, sizeof(site), "%d", command->site_id);
 	snprintf(id, sizeof(id), "%" PRId64, command->command_id);
-	if (!db_send(control->db, control_send_sql, 3, values, control_asked, command))
-		command_go(command, false, "the database is away");
+	if (!db_send(control->db, control_send_sql, 4, values, control_asked, command))
+		command_go(command, NULL, "the database is away");
 }
 
 /* A report and who sent it. */

@@ -4,6 +4,7 @@
 #ifndef CONTROL_H
 #define CONTROL_H
 
+#include "clock.h"
 #include "command.h"
 #include "db.h"
 #include "report.h"
@@ -36,6 +37,7 @@ extern void control_ask(SmControl *control, SmCommand *command);
 extern void control_report_history(SmControl *control, const struct SmHistoryResult *result);
 extern void control_report(SmControl *control, SmCommand *command);
 extern bool control_dialled_in(SmControl *control);
+extern void control_report_clock(SmControl *control, const SmClockResult *result);
 extern void control_stop(SmControl *control);
 extern void control_release(SmControl *control);
 extern bool control_is_quiet(const SmControl *control);

@@ -4,14 +4,16 @@
  * Where a register tells the position, that register is believed and nothing else. Where none
  * does, power, current or a running counter prove that a breaker is closed; nothing but their
  * end after a load has flowed proves that it is open. What remains is the meter's own echo of the
- * write: it counts, and the evidence says that it was only that.
+ * write: it counts, and the evidence says that it was only that. Keep-power has a bit of its own
+ * in the item of the relay, or nothing but the acknowledgement; a clock that was set shows the time.
  *
- * Pure but for the clock it is given: it judges, command.c acts.
+ * Pure but for the clock: it judges, command.c acts.
  */
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
@@ -19,6 +21,10 @@
 /* Below this a load cannot be told from the noise of the meter's converters. */
 #define EVIDENCE_POWER_W 5.0
 #define EVIDENCE_CURRENT_A 0.05
+
+/* A clock that is set shows the time as well as a write and a read can tell. */
+#define EVIDENCE_CLOCK_S 5
+#define EVIDENCE_CLOCK_SETTLE_MS 1000
 
 static const SmMetric evidence_power[] = {METRIC_POWER_W};
 static const SmMetric evidence_current[] = {METRIC_I_A, METRIC_I_B, METRIC_I_C};
@@ -55,6 +61,19 @@ evidence_take(SmCommand *command, const SmModel *model, SmEvidence evidence,
 	return true;
 }
 
+/* The same for keep-power: its bit, or nothing but the acknowledgement. */
+static const char *
+evidence_prepare_keep(SmCommand *command, const SmModel *model)
+{
+	if (!evidence_take(command, model, EVIDENCE_ACK, evidence_relay, 1) &&
+		!evidence_take(command, model, EVIDENCE_ACK, evidence_power, 1) &&
+		!evidence_take(command, model, EVIDENCE_ACK, evidence_energy, 1))
+		return "the model has nothing that could be read beside keep-power";
+	if (command->points[0].metric == METRIC_RELAY && command->points[0].keep_mask != 0)
+		command->evidence = EVIDENCE_KEEP;
+	return command->action.known ? NULL : "the model cannot be told to keep its power";
+}
+
 /*
  * Chooses what this model shows its breaker by, and how it is switched. Says why it cannot be
  * done, or NULL.
@@ -62,18 +81,26 @@ evidence_take(SmCommand *command, const SmModel *model, SmEvidence evidence,
 const char *
 evidence_prepare(SmCommand *command, const SmModel *model)
 {
-	SmSwitchAction action = !command->close   ? SWITCH_OPEN
-							: command->permit ? SWITCH_PERMIT_CLOSE
-											  : SWITCH_CLOSE;
+	SmSwitchAction action = command->asked == ACTION_KEEP      ? SWITCH_KEEP
+							: command->asked == ACTION_RELEASE ? SWITCH_RELEASE
+							: !command->close                  ? SWITCH_OPEN
+							: command->permit                  ? SWITCH_PERMIT_CLOSE
+															   : SWITCH_CLOSE;
 
+	if (command->asked == ACTION_SET_CLOCK)
+	{
+		command->evidence = EVIDENCE_CLOCK;
+		command->action = (SmSwitch){.settle_ms = EVIDENCE_CLOCK_SETTLE_MS};
+		return NULL;
+	}
 	command->action = model->switches[action];
+	if (command->asked != ACTION_OPEN && command->asked != ACTION_CLOSE)
+		return evidence_prepare_keep(command, model);
 	if (!evidence_take(command, model, EVIDENCE_RELAY, evidence_relay, 1) &&
 		!evidence_take(command, model, EVIDENCE_POWER, evidence_power, 1) &&
 		!evidence_take(command, model, EVIDENCE_CURRENT, evidence_current, 3) &&
 		!evidence_take(command, model, EVIDENCE_ENERGY, evidence_energy, 1))
 		return "the model has no register that shows anything of its breaker";
-	if (model->protocol != PROTOCOL_MODBUS && !command->verify)
-		return "breakers behind DL/T 645 cannot be switched yet";
 	if (command->verify || command->action.known)
 		return NULL;
 	return command->permit ? "close mode is local_key, and the model cannot leave closing to a key"
@@ -106,8 +133,10 @@ evidence_position(const SmCommand *command, const SmLook *look)
 {
 	if (!look->known)
 		return RELAY_UNKNOWN;
-	if (command->evidence == EVIDENCE_RELAY)
+	if (command->evidence == EVIDENCE_RELAY || command->evidence == EVIDENCE_KEEP)
 		return look->values.relay;
+	if (command->evidence >= EVIDENCE_KEEP)
+		return RELAY_UNKNOWN;
 	return evidence_flows(command, look) ? RELAY_CLOSED : RELAY_UNKNOWN;
 }
 
@@ -120,7 +149,8 @@ evidence_wanted(const SmCommand *command)
 static const char *
 evidence_kind_name(SmEvidence evidence)
 {
-	static const char *const names[] = {"relay_register", "power", "current", "energy"};
+	static const char *const names[] = {"relay_register", "power", "current", "energy",
+										"keep_bit",       "echo",  "clock"};
 
 	return names[evidence];
 }
@@ -139,6 +169,47 @@ evidence_decide(SmCommand *command, const char *outcome, const char *format, ...
 	va_end(arguments);
 }
 
+static const char *
+evidence_keep_name(SmKeep keep)
+{
+	return keep == KEEP_ON ? "on" : "off";
+}
+
+static bool
+evidence_is_kept(const SmCommand *command, const SmLook *look)
+{
+	return look->values.keep == (command->asked == ACTION_KEEP ? KEEP_ON : KEEP_OFF);
+}
+
+/* A breaker that is locked on the spot cannot be closed from afar, which is nobody's failure. */
+static void
+evidence_decide_locked(SmCommand *command)
+{
+	command->kind = "local_lock";
+	evidence_decide(command, "failed",
+					"the breaker is locked on the spot: it is unlocked and closed there");
+}
+
+/* Judges the first look of what is no breaker; true when that is the end of it. */
+static bool
+evidence_judge_first_service(SmCommand *command)
+{
+	if (command->evidence == EVIDENCE_KEEP && evidence_is_kept(command, &command->before))
+		evidence_decide(command, "confirmed", "keep-power was %s already",
+						evidence_keep_name(command->before.values.keep));
+	else if (!command->verify)
+		return false;
+	else if (command->evidence == EVIDENCE_KEEP)
+		evidence_decide(command, "failed", "keep-power is %s",
+						evidence_keep_name(command->before.values.keep));
+	else if (command->evidence == EVIDENCE_CLOCK)
+		evidence_decide(command, "failed", "it is not known whether the clock was set: it shows %s",
+						command->clock_text);
+	else
+		evidence_decide(command, "failed", "the meter does not show whether it keeps its power");
+	return true;
+}
+
 /*
  * Judges the look before anything was sent. True when that is the end of it; else the command goes
  * on (to ask, or, when it only verifies, to look again).
@@ -149,10 +220,14 @@ evidence_judge_first(SmCommand *command)
 	SmRelay position = evidence_position(command, &command->before);
 	SmRelay wanted = evidence_wanted(command);
 
+	if (command->evidence >= EVIDENCE_KEEP)
+		return evidence_judge_first_service(command);
 	if (command->evidence == EVIDENCE_RELAY)
 	{
 		if (position == wanted)
 			evidence_decide(command, "confirmed", "was %s already", point_relay_name(position));
+		else if (command->close && command->before.values.locked)
+			evidence_decide_locked(command);
 		else if (command->verify && position != RELAY_UNKNOWN)
 			evidence_decide(command, "failed", "the breaker is %s", point_relay_name(position));
 		else if (command->verify)
@@ -171,12 +246,43 @@ evidence_judge_first(SmCommand *command)
 	return true;
 }
 
+/* Whether a clock shows the local time that was told with the go. */
+static bool
+evidence_clock_is_right(const SmCommand *command)
+{
+	int64_t local_s = command->go.local_s + (command->clock_us - command->asked_us) / US_PER_S;
+
+	return strcmp(command->clock_text, "nonsense") != 0 &&
+		   llabs(meter_clock_seconds(&command->clock.time) - local_s) <= EVIDENCE_CLOCK_S;
+}
+
+/* Judges a look after the write of what is no breaker; true when it settles the matter. */
+static bool
+evidence_judge_back_service(SmCommand *command)
+{
+	int64_t after_ms = (command->seen_us - command->written_us) / US_PER_MS;
+
+	if (command->evidence == EVIDENCE_KEEP && evidence_is_kept(command, &command->after))
+		evidence_decide(command, "confirmed", "keep-power is %s after %" PRId64 " ms",
+						evidence_keep_name(command->after.values.keep), after_ms);
+	else if (command->evidence == EVIDENCE_ACK && command->echoed)
+		evidence_decide(command, "confirmed",
+						"the meter took the command; it does not show whether it keeps its power");
+	else if (command->evidence == EVIDENCE_CLOCK && evidence_clock_is_right(command))
+		evidence_decide(command, "confirmed", "the clock is right");
+	else
+		return false;
+	return true;
+}
+
 /* Judges a look after the write; true when it settles the matter. */
 bool
 evidence_judge_back(SmCommand *command, int64_t now_us)
 {
 	SmRelay position = evidence_position(command, &command->after);
 
+	if (command->evidence >= EVIDENCE_KEEP)
+		return evidence_judge_back_service(command);
 	if (command->evidence == EVIDENCE_RELAY || command->close)
 	{
 		if (position != evidence_wanted(command))
@@ -203,6 +309,8 @@ evidence_conclude_register(SmCommand *command)
 	if (position == RELAY_UNKNOWN)
 		evidence_decide(command, "unknown", "the relay register says %" PRId64,
 						command->after.values.relay_raw);
+	else if (command->close && command->after.values.locked)
+		evidence_decide_locked(command);
 	else if (command->permit)
 		evidence_decide(command, "awaiting_key", "closing is permitted; the key is to be pressed");
 	else
@@ -231,6 +339,21 @@ evidence_conclude_load(SmCommand *command)
 						command->trouble[0] != '\0' ? command->trouble : "it was not echoed");
 }
 
+/* Time is up without proof of what is no breaker. */
+static void
+evidence_conclude_service(SmCommand *command)
+{
+	const char *trouble = command->trouble[0] != '\0' ? command->trouble : "it was acknowledged";
+
+	if (command->evidence == EVIDENCE_KEEP)
+		evidence_decide(command, "failed", "keep-power stays %s: %s",
+						evidence_keep_name(command->after.values.keep), trouble);
+	else if (command->evidence == EVIDENCE_CLOCK)
+		evidence_decide(command, "failed", "the clock shows %s: %s", command->clock_text, trouble);
+	else
+		evidence_decide(command, "failed", "the meter did not take the command: %s", trouble);
+}
+
 /* Ends the looking back when its time is over. */
 void
 evidence_conclude(SmCommand *command)
@@ -239,6 +362,8 @@ evidence_conclude(SmCommand *command)
 		evidence_decide(command, "unknown", "%s but not read back: %s",
 						command->written ? "written" : "not written",
 						command->trouble[0] != '\0' ? command->trouble : "no answer");
+	else if (command->evidence >= EVIDENCE_KEEP)
+		evidence_conclude_service(command);
 	else if (command->evidence == EVIDENCE_RELAY)
 		evidence_conclude_register(command);
 	else if (!command->written && evidence_position(command, &command->after) != RELAY_CLOSED)
@@ -265,6 +390,10 @@ evidence_add_look(SmText *text, const SmCommand *command, const SmLook *look)
 		{
 			text_printf(text, ",\"raw\":%" PRId64 ",\"relay\":", look->values.relay_raw);
 			text_add_json(text, point_relay_name(look->values.relay));
+			if (look->values.locked)
+				text_add(text, ",\"locked\":true");
+			if (look->values.keep != KEEP_UNKNOWN)
+				text_printf(text, ",\"keep\":\"%s\"", evidence_keep_name(look->values.keep));
 		}
 		else if (!point_has(&look->values, metric))
 			continue;
@@ -277,16 +406,31 @@ evidence_add_look(SmText *text, const SmCommand *command, const SmLook *look)
 	text_add(text, "}");
 }
 
+/* What was written, but never a password. */
 static void
 evidence_add_write(SmText *text, const SmCommand *command)
 {
+	char until[METER_CLOCK_TEXT];
 	int i;
 
-	text_printf(text, ",\"write\":{\"function\":%d,\"address\":%d,\"registers\":[",
-				command->action.function, command->action.address);
-	for (i = 0; i < command->action.count; i++)
-		text_printf(text, i > 0 ? ",%d" : "%d", command->action.words[i]);
-	text_printf(text, "],\"echo\":%s,\"at\":\"", command->echoed ? "true" : "false");
+	if (command->asked == ACTION_SET_CLOCK)
+		text_add(text, ",\"write\":{\"clock\":true");
+	else
+	{
+		text_printf(text, ",\"write\":{\"function\":%d,", command->action.function);
+		if (!command->go.has_key)
+			text_printf(text, "\"address\":%d,", command->action.address);
+		text_add(text, "\"registers\":[");
+		for (i = 0; i < command->action.count; i++)
+			text_printf(text, i > 0 ? ",%d" : "%d", command->action.words[i]);
+		text_add(text, "]");
+	}
+	if (command->go.has_until)
+	{
+		meter_clock_text(&command->go.until, until);
+		text_printf(text, ",\"valid_until\":\"%s\"", until);
+	}
+	text_printf(text, ",\"echo\":%s,\"at\":\"", command->echoed ? "true" : "false");
 	text_add_time(text, command->written_ms);
 	text_add(text, "\"}");
 }
@@ -313,6 +457,9 @@ evidence_add_json(SmText *text, const SmCommand *command)
 		text_printf(text, ",\"reads\":%d,\"after_ms\":%" PRId64, command->reads,
 					(command->seen_us - command->written_us) / US_PER_MS);
 	}
+	if (command->clock_text[0] != '\0')
+		text_printf(text, ",\"clock\":\"%s\",\"clock_age_ms\":%" PRId64, command->clock_text,
+					(base_now_us() - command->clock_us) / US_PER_MS);
 	if (command->trouble[0] != '\0')
 	{
 		text_add(text, ",\"trouble\":");

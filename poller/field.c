@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "command.h"
 #include "field.h"
 #include "history.h"
@@ -69,6 +70,7 @@ field_free(SmField *field)
 	{
 		command_drop_all(field->buses[i]);
 		history_drop_all(field->buses[i]);
+		clock_drop_all(field->buses[i]);
 		field_free_bus(field->buses[i]);
 	}
 	for (i = 0; i < field->meter_count; i++)
@@ -330,6 +332,7 @@ field_sweep(SmField *field, SmBus **buses, int bus_count, SmMeter **meters, int 
 	{
 		command_plan_changed(field->buses[i]);
 		history_drop_all(field->buses[i]);
+		clock_drop_all(field->buses[i]);
 	}
 	for (i = 0; i < field->bus_count; i++)
 	{

@@ -22,6 +22,8 @@ struct SmField;
 struct SmCommand;
 struct SmHistory;
 struct SmHistoryResult;
+struct SmClockTask;
+struct SmClockResult;
 
 /* How a question ended. */
 typedef enum SmAnswerKind
@@ -141,6 +143,8 @@ typedef struct SmBus
 	int64_t round_started_us;
 
 	struct SmCommand *commands;
+	struct SmClockTask *clocks; /* what is to be done about clocks: clock.c */
+	int64_t clock_us;           /* and not before this */
 
 	struct SmHistory *histories; /* history.c: memories to be read */
 	int64_t history_us;          /* when the last question of these ended */
@@ -179,6 +183,7 @@ typedef struct SmFieldHooks
 	void (*history)(void *context, const struct SmHistoryResult *result);
 	void (*changed)(void *context); /* somebody should look whether all is done */
 	bool (*dialled_in)(void *context, struct SmBus *bus); /* false: bus_admit() follows */
+	void (*clock)(void *context, const struct SmClockResult *result);
 } SmFieldHooks;
 
 typedef struct SmField

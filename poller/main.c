@@ -87,6 +87,14 @@ main_ask(void *context, SmCommand *command)
 }
 
 static void
+main_clock(void *context, const SmClockResult *result)
+{
+	SmPoller *poller = context;
+
+	control_report_clock(poller->control, result);
+}
+
+static void
 main_report(void *context, SmCommand *command)
 {
 	SmPoller *poller = context;
@@ -350,7 +358,8 @@ static int
 main_run(SmPoller *poller)
 {
 	SmFieldHooks hooks = {poller,      main_reading, main_slowness, main_ask,
-						  main_report, main_history, main_changed,  main_dialled_in};
+						  main_report, main_history, main_changed,  main_dialled_in,
+						  main_clock};
 	SmControlEvents events = {poller, main_planned, main_plan_failed};
 	SmControlRole role = poller->options.check  ? CONTROL_LOOK
 						 : poller->options.once ? CONTROL_ONCE

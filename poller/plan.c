@@ -18,7 +18,8 @@ static const char plan_sql[] =
 	" FROM submeter.poller_models()"
 	" ORDER BY model COLLATE \"C\";"
 	"SELECT model, metric, function, address, type, scale, bit_mask, closed_value, open_value,"
-	" di, block_di, block_offset, bytes FROM submeter.poller_points();"
+	" di, block_di, block_offset, bytes, lock_mask, lock_value, keep_mask, keep_value"
+	" FROM submeter.poller_points();"
 	"SELECT model, action, function, address, registers, settle_ms, di, valid_s"
 	" FROM submeter.poller_switches();"
 	"SELECT site_id, gateway_id, transport, address, timeout_ms, gap_ms, poll_interval_ms,"
@@ -233,6 +234,15 @@ plan_parse_item(PGresult *result, int row, SmProtocol protocol, SmPoint *point)
 	return NULL;
 }
 
+/* Bits of a relay's item that say more than where it is, and their value; mostly there are none. */
+static void
+plan_parse_bits(PGresult *result, int row, int column, int64_t *mask, int64_t *value)
+{
+	if (!plan_int(result, row, column, INT32_MIN, INT32_MAX, mask) ||
+		!plan_int(result, row, column + 1, INT32_MIN, INT32_MAX, value))
+		*mask = *value = 0;
+}
+
 /* Parses one point; what is wrong with it, or NULL. */
 static const char *
 plan_parse_point(PGresult *result, int row, SmProtocol protocol, SmPoint *point)
@@ -258,6 +268,8 @@ plan_parse_point(PGresult *result, int row, SmProtocol protocol, SmPoint *point)
 		(!plan_int(result, row, 7, INT32_MIN, INT32_MAX, &point->closed_value) ||
 		 !plan_int(result, row, 8, INT32_MIN, INT32_MAX, &point->open_value)))
 		return "a relay needs the values of open and closed";
+	plan_parse_bits(result, row, 13, &point->lock_mask, &point->lock_value);
+	plan_parse_bits(result, row, 15, &point->keep_mask, &point->keep_value);
 	return point_check(point);
 }
 
@@ -562,7 +574,7 @@ plan_parse_meters(SmPlan *plan, PGresult *result)
 SmPlan *
 plan_parse(PGresult *const *results, int count, const char **why)
 {
-	static const int columns[PLAN_RESULTS] = {6, 13, 8, 16, 7};
+	static const int columns[PLAN_RESULTS] = {6, 17, 8, 16, 7};
 	SmPlan *plan;
 	int i;
 

@@ -44,7 +44,7 @@ typedef struct SmModel
 	int max_registers;
 	int max_gap;
 	int turnaround_ms;
-	bool keeps; /* registers of each hour or day */
+	bool keeps;      /* registers of each hour or day */
 	SmPoint *points; /* sorted as coalesce_sort() does */
 	int point_count;
 	SmBlock *blocks;

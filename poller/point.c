@@ -288,6 +288,13 @@ point_decode_relay(const SmPoint *point, uint64_t bits, SmValues *values)
 		values->relay = RELAY_CLOSED;
 	else if (values->relay_raw == point->open_value)
 		values->relay = RELAY_OPEN;
+	values->locked = point->lock_mask != 0 &&
+					 (int64_t) (bits & (uint64_t) point->lock_mask) == point->lock_value;
+	values->keep = KEEP_UNKNOWN;
+	if (point->keep_mask != 0)
+		values->keep = (int64_t) (bits & (uint64_t) point->keep_mask) == point->keep_value
+						   ? KEEP_ON
+						   : KEEP_OFF;
 	return values->relay != RELAY_UNKNOWN;
 }
 

@@ -62,6 +62,14 @@ typedef enum SmRelay
 	RELAY_CLOSED
 } SmRelay;
 
+/* Whether a meter keeps its power on, whatever it is told. */
+typedef enum SmKeep
+{
+	KEEP_UNKNOWN,
+	KEEP_OFF,
+	KEEP_ON
+} SmKeep;
+
 /* value = raw x times / 10^digits */
 typedef struct SmScale
 {
@@ -84,6 +92,11 @@ typedef struct SmPoint
 	int64_t bit_mask;
 	int64_t closed_value;
 	int64_t open_value;
+	/* of a relay: what the same bits say besides; a mask of 0: nothing */
+	int64_t lock_mask;
+	int64_t lock_value;
+	int64_t keep_mask;
+	int64_t keep_value;
 } SmPoint;
 
 /* What the data of a point came to. */
@@ -102,6 +115,8 @@ typedef struct SmValues
 	double number[METRIC_COUNT];
 	SmRelay relay;
 	int64_t relay_raw; /* after the mask */
+	bool locked;       /* on the spot: it cannot be closed from afar */
+	SmKeep keep;
 } SmValues;
 
 extern bool point_find_metric(const char *name, SmMetric *metric);

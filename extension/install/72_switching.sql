@@ -11,7 +11,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.wake_poller() IS
-'Trigger: tells listening pollers what changed, its argument being plan, command or read.';
+'Trigger: tells listening pollers what changed, its argument being plan, command, read or clock.';
 
 CREATE FUNCTION submeter.is_live(state text) RETURNS boolean
 LANGUAGE sql IMMUTABLE

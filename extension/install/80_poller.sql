@@ -64,13 +64,13 @@ COMMENT ON FUNCTION submeter.poller_models() IS 'The plan: limits of the models 
 
 CREATE FUNCTION submeter.poller_points()
 RETURNS TABLE(model text, metric text, function int, address int, type text, scale text, bit_mask int, closed_value int, open_value int,
-	di text, block_di text, block_offset int, bytes int)
+	di text, block_di text, block_offset int, bytes int, lock_mask int, lock_value int, keep_mask int, keep_value int)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 	-- authorize: poller_sites() guards; models belong to all sites.
 	SELECT p.model, p.metric, p.function::int, p.address, p.type, p.scale::text, p.bit_mask, p.closed_value, p.open_value,
-		p.di, p.block_di, p.block_offset, p.bytes::int
+		p.di, p.block_di, p.block_offset, p.bytes::int, p.lock_mask, p.lock_value, p.keep_mask, p.keep_value
 	FROM submeter.meter_point p
 	WHERE EXISTS (SELECT FROM submeter.meter m WHERE m.model = p.model AND m.site_id = ANY (submeter.poller_sites()))
 	ORDER BY p.model, p.function, p.address, p.di, p.metric

@@ -1,7 +1,7 @@
 /*
  * test_poller_evidence.c - what a meter's answers prove about its breaker: a truth table
  */
-/* links: poller/evidence.c poller/coalesce.c poller/point.c poller/mbap.c poller/dlt645.c poller/dlt645_build.c poller/base.c */
+/* links: poller/evidence.c poller/coalesce.c poller/point.c poller/mbap.c poller/dlt645.c poller/dlt645_build.c poller/meter_clock.c poller/base.c */
 /* libs: -lm */
 #include "../../poller/command.h"
 #include "test_poller_tap.h"
@@ -24,8 +24,12 @@ look(SmRelay relay, double power_w, int64_t energy_wh)
 static SmCommand
 command(SmEvidence evidence, bool close)
 {
-	static const SmMetric metrics[] = {METRIC_RELAY, METRIC_POWER_W, METRIC_I_A, METRIC_ENERGY_WH};
-	SmCommand made = {.evidence = evidence, .close = close, .point_count = 1};
+	static const SmMetric metrics[] = {METRIC_RELAY, METRIC_POWER_W, METRIC_I_A,  METRIC_ENERGY_WH,
+									   METRIC_RELAY, METRIC_POWER_W, METRIC_RELAY};
+	SmCommand made = {.evidence = evidence,
+					  .asked = close ? ACTION_CLOSE : ACTION_OPEN,
+					  .close = close,
+					  .point_count = 1};
 
 	made.points[0].metric = metrics[evidence];
 	return made;
@@ -128,6 +132,118 @@ test_looking_back(void)
 	is_text(made.outcome, "unknown", "written and never read back");
 }
 
+/* A breaker that is locked on the spot: nothing is written, and it is nobody's failure. */
+static void
+test_locked(void)
+{
+	SmCommand made = command(EVIDENCE_RELAY, true);
+
+	made.before = look(RELAY_OPEN, 0, 0);
+	made.before.values.locked = true;
+	ok(evidence_judge_first(&made), "a locked breaker is not closed");
+	is_text(made.outcome, "failed", "that fails");
+	is_text(made.kind, "local_lock", "for its own reason");
+	made = command(EVIDENCE_RELAY, true);
+	made.before = look(RELAY_CLOSED, 0, 0);
+	made.before.values.locked = true;
+	ok(evidence_judge_first(&made), "one that is closed already");
+	is_text(made.outcome, "confirmed", "is closed, locked or not");
+	made = command(EVIDENCE_RELAY, false);
+	made.before = look(RELAY_CLOSED, 0, 0);
+	made.before.values.locked = true;
+	ok(!evidence_judge_first(&made), "opening goes on");
+	made = command(EVIDENCE_RELAY, true);
+	made.written = made.echoed = true;
+	made.after = look(RELAY_OPEN, 0, 0);
+	made.after.values.locked = true;
+	evidence_conclude(&made);
+	is_text(made.kind, "local_lock", "a lock seen after the write is named, too");
+}
+
+static SmCommand
+service(SmEvidence evidence, SmAction asked, SmKeep before, SmKeep after)
+{
+	SmCommand made = command(evidence, false);
+
+	made.asked = asked;
+	made.before = look(RELAY_CLOSED, 0, 0);
+	made.before.values.keep = before;
+	made.after = look(RELAY_CLOSED, 0, 0);
+	made.after.values.keep = after;
+	made.written = made.echoed = true;
+	return made;
+}
+
+/* Keep-power is what its bit says; where there is none, what was acknowledged, by that name. */
+static void
+test_keep(void)
+{
+	SmCommand made = service(EVIDENCE_KEEP, ACTION_KEEP, KEEP_ON, KEEP_ON);
+
+	ok(evidence_judge_first(&made), "kept already");
+	is_text(made.outcome, "confirmed", "is confirmed");
+	made = service(EVIDENCE_KEEP, ACTION_RELEASE, KEEP_ON, KEEP_OFF);
+	ok(!evidence_judge_first(&made) && evidence_judge_back(&made, 0), "released");
+	is_text(made.kind, "keep_bit", "by its bit");
+	made = service(EVIDENCE_KEEP, ACTION_KEEP, KEEP_OFF, KEEP_OFF);
+	ok(!evidence_judge_back(&made, 0), "acknowledged and not kept: not yet");
+	evidence_conclude(&made);
+	is_text(made.outcome, "failed", "and in the end failed");
+	made = service(EVIDENCE_KEEP, ACTION_KEEP, KEEP_OFF, KEEP_OFF);
+	made.verify = true;
+	ok(evidence_judge_first(&made), "verified only");
+	is_text(made.outcome, "failed", "says what is");
+	made = service(EVIDENCE_ACK, ACTION_KEEP, KEEP_UNKNOWN, KEEP_UNKNOWN);
+	ok(!evidence_judge_first(&made) && evidence_judge_back(&made, 0), "without a bit");
+	is_text(made.kind, "echo", "the acknowledgement counts, by its name");
+	made.echoed = false;
+	made.outcome = NULL;
+	ok(!evidence_judge_back(&made, 0), "without that nothing does");
+	is(evidence_position(&made, &made.after), RELAY_UNKNOWN, "and says nothing of the breaker");
+}
+
+static SmCommand
+clock_set(const char *shows, int64_t passed_s)
+{
+	SmCommand made = command(EVIDENCE_CLOCK, false);
+	SmDltTime told;
+
+	made.asked = ACTION_SET_CLOCK;
+	made.written = made.echoed = true;
+	made.after.known = true;
+	meter_clock_parse("260301120000", &told);
+	made.go.local_s = meter_clock_seconds(&told);
+	made.asked_us = 1000000;
+	made.clock_us = made.asked_us + passed_s * 1000000;
+	meter_clock_parse(shows, &made.clock.time);
+	snprintf(made.clock_text, sizeof(made.clock_text), "x");
+	return made;
+}
+
+/* A clock is set when it shows the time that was told, and what has passed since. */
+static void
+test_clock(void)
+{
+	SmCommand made = clock_set("260301120030", 30);
+
+	ok(evidence_judge_back(&made, 0), "half a minute later it shows half a minute more");
+	is_text(made.outcome, "confirmed", "it is right");
+	made = clock_set("260301120000", 30);
+	ok(!evidence_judge_back(&made, 0), "half a minute behind it is not");
+	evidence_conclude(&made);
+	is_text(made.outcome, "failed", "and was not set");
+	made = clock_set("260302000001", 12 * 3600);
+	ok(evidence_judge_back(&made, 0), "over midnight");
+	made = clock_set("260301120000", 0);
+	snprintf(made.clock_text, sizeof(made.clock_text), "nonsense");
+	ok(!evidence_judge_back(&made, 0), "what is no time is not right");
+	made = clock_set("260301120000", 0);
+	made.verify = true;
+	made.before.known = true;
+	ok(evidence_judge_first(&made), "verified only, it cannot be told");
+	is_text(made.outcome, "failed", "and is not called a success");
+}
+
 static void
 test_preparing(void)
 {
@@ -171,6 +287,24 @@ test_json(void)
 			"\"reads\":2,\"after_ms\":40,\"trouble\":\"a \\\"quote\\\"\\u000a?\"}",
 			"evidence as JSON");
 	text_free(&text);
+	made.after = (SmLook){0};
+	made.trouble[0] = '\0';
+	made.before.values.locked = true;
+	made.before.values.keep = KEEP_ON;
+	made.go.has_key = made.go.has_until = true;
+	made.action.function = 28;
+	made.action.words[0] = 26;
+	dlt645_parse_key(2, "123456", "00000042", &made.go.key);
+	meter_clock_parse("260301120500", &made.go.until);
+	evidence_add_json(&text, &made);
+	is_text(text.data,
+			"{\"kind\":\"relay_register\",\"before\":{\"at\":\"1970-01-01T00:00:00.000Z\","
+			"\"raw\":2,\"relay\":\"closed\",\"locked\":true,\"keep\":\"on\"},"
+			"\"write\":{\"function\":28,\"registers\":[26],"
+			"\"valid_until\":\"2026-03-01 12:05:00\",\"echo\":true,"
+			"\"at\":\"1970-01-01T00:00:00.000Z\"}}",
+			"of DL/T 645: until when, and nothing of the password");
+	text_free(&text);
 }
 
 int
@@ -179,6 +313,9 @@ main(void)
 	test_register();
 	test_load();
 	test_looking_back();
+	test_locked();
+	test_keep();
+	test_clock();
 	test_preparing();
 	test_json();
 	return tap_done();

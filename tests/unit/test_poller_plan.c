@@ -12,7 +12,7 @@
 static PGresult *
 table(int columns, const char *const *rows)
 {
-	static PGresAttDesc names[16];
+	static PGresAttDesc names[20];
 	PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
 	int row;
 	int column;
@@ -109,7 +109,7 @@ has_problem(const SmPlan *plan, const char *text)
 static void
 test_plan(void)
 {
-	PGresult *results[PLAN_RESULTS] = {table(6, models), table(13, points), table(8, switches),
+	PGresult *results[PLAN_RESULTS] = {table(6, models), table(17, points), table(8, switches),
 									   table(16, gateways), table(7, meters)};
 	const char *why = NULL;
 	SmPlan *plan = plan_parse(results, PLAN_RESULTS, &why);
