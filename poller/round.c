@@ -411,24 +411,6 @@ round_done(void *context, const SmRequest *request, const SmAnswer *answer)
 		round_succeed(bus);
 }
 
-/*
- * How long to wait for this meter; 0: as the gateway says. One that has been silent is given twice
- * the longest time it, or its neighbours, ever took, so that the dead cost the living little; now
- * and then the whole time, for it may have become slower.
- */
-static int
-round_timeout_ms(const SmBus *bus, const SmMeter *meter)
-{
-	int64_t longest_us = meter->longest_us > 0 ? meter->longest_us : bus->longest_us;
-	int64_t probe_ms = 2 * longest_us / US_PER_MS;
-
-	if (meter->failures < 2 || meter->failures % ROUND_FULL_EVERY == 0 || longest_us == 0)
-		return 0;
-	if (probe_ms < ROUND_PROBE_LEAST_MS)
-		probe_ms = ROUND_PROBE_LEAST_MS;
-	return probe_ms < bus->timeout_ms ? (int) probe_ms : 0;
-}
-
 /* Whether some meter of this bus answers. */
 bool
 round_has_life(const SmBus *bus)
@@ -441,6 +423,25 @@ round_has_life(const SmBus *bus)
 			return true;
 	}
 	return false;
+}
+
+/*
+ * How long to wait for this meter; 0: as the gateway says. One that was silent is given twice the
+ * longest time that it, or its neighbours, took lately, so that the dead cost the living little;
+ * now and then the whole time, for it may have become slower. Where none answers there is nobody
+ * to spare, and the gateway itself may be slow.
+ */
+static int
+round_timeout_ms(const SmBus *bus, const SmMeter *meter)
+{
+	int64_t longest_us = meter->longest_us > 0 ? meter->longest_us : bus->longest_us;
+	int64_t probe_ms = 2 * longest_us / US_PER_MS;
+
+	if (meter->failures % ROUND_FULL_EVERY == 0 || longest_us == 0 || !round_has_life(bus))
+		return 0;
+	if (probe_ms < ROUND_PROBE_LEAST_MS)
+		probe_ms = ROUND_PROBE_LEAST_MS;
+	return probe_ms < bus->timeout_ms ? (int) probe_ms : 0;
 }
 
 /* The next question of the routine, if there is one now. */
