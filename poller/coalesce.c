@@ -45,6 +45,25 @@ coalesce_compare(const void *left, const void *right)
 	return (int) a->metric - (int) b->metric;
 }
 
+/* Whether two maps of as many points and blocks are read in the same way. */
+bool
+coalesce_same(const SmPoint *a, const SmPoint *b, const SmBlock *blocks_a, const SmBlock *blocks_b,
+			  int points, int blocks)
+{
+	bool same = true;
+	int i;
+
+	for (i = 0; i < points && same; i++)
+		same = a[i].metric == b[i].metric && a[i].function == b[i].function &&
+			   a[i].address == b[i].address && a[i].di == b[i].di &&
+			   a[i].in_block == b[i].in_block && a[i].block_di == b[i].block_di &&
+			   a[i].block_offset == b[i].block_offset && a[i].bytes == b[i].bytes &&
+			   a[i].type == b[i].type;
+	for (i = 0; i < blocks && same; i++)
+		same = blocks_a[i].first == blocks_b[i].first && blocks_a[i].points == blocks_b[i].points;
+	return same;
+}
+
 /* Puts points into the order that the other functions expect. */
 void
 coalesce_sort(SmPoint *points, int count)

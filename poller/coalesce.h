@@ -38,6 +38,8 @@ typedef struct SmTaken
 	SmMetric first_wrong; /* the first of these */
 } SmTaken;
 
+extern bool coalesce_same(const SmPoint *a, const SmPoint *b, const SmBlock *blocks_a,
+						  const SmBlock *blocks_b, int points, int blocks);
 extern void coalesce_sort(SmPoint *points, int count);
 extern int coalesce_blocks(const SmPoint *points, int count, int max_registers, int max_gap,
 						   SmBlock *blocks);

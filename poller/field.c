@@ -188,8 +188,8 @@ static bool
 field_same_map(const SmModel *a, const SmModel *b)
 {
 	return a->point_count == b->point_count && a->block_count == b->block_count &&
-		   memcmp(a->points, b->points, (size_t) a->point_count * sizeof(SmPoint)) == 0 &&
-		   memcmp(a->blocks, b->blocks, (size_t) a->block_count * sizeof(SmBlock)) == 0;
+		   coalesce_same(a->points, b->points, a->blocks, b->blocks, a->point_count,
+						 a->block_count);
 }
 
 /* Gives a meter its model and bus. */
