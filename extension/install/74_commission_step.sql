@@ -141,8 +141,8 @@ AS $$
 			ORDER BY e.valid_from DESC, e.entered_at DESC LIMIT 1) s ON true
 	), value AS (
 		SELECT p.phase, p.v, p.i, CASE WHEN s.phases = 1 AND p.phase = 'A' THEN coalesce(p.w, t.w) ELSE p.w END AS w, s.rated_v, s.phases,
-			-- The sign of little power says nothing.
-			p.v * p.i >= 50 AS loaded
+			-- The sign of little power says nothing; some meters show the current of a transformer the wrong way round negative.
+			abs(p.v * p.i) AS va, abs(p.v * p.i) >= 50 AS loaded
 		FROM submeter.phase_values(step_phases.site_id, step_phases.meter_id, step_phases.begun_at) p
 		CROSS JOIN setup s
 		LEFT JOIN submeter.phase_values(step_phases.site_id, step_phases.meter_id, step_phases.begun_at) t ON t.phase = 'total'
@@ -151,10 +151,10 @@ AS $$
 		SELECT p.ord, p.text FROM value v
 		CROSS JOIN LATERAL (VALUES
 			(1, CASE WHEN v.v NOT BETWEEN 0.8 * v.rated_v AND 1.2 * v.rated_v THEN format('%s: %s V', v.phase, round(v.v::numeric, 1)) END),
-			(2, CASE WHEN v.loaded AND v.w < -0.05 * v.v * v.i OR v.phase = 'total' AND v.w < -20 THEN format('%s: %s W flow backwards', v.phase, round(v.w::numeric)) END),
-			(3, CASE WHEN v.loaded AND abs(v.w) > 1.15 * v.v * v.i + 20 THEN format('%s: %s W with %s VA', v.phase, round(v.w::numeric), round((v.v * v.i)::numeric)) END),
-			(4, CASE WHEN v.loaded AND v.phases = 3 AND v.w >= -0.05 * v.v * v.i AND v.w < 0.3 * v.v * v.i
-				THEN format('%s: power factor %s, as if voltage and current were of two phases', v.phase, round((v.w / (v.v * v.i))::numeric, 2)) END)) p(ord, text)
+			(2, CASE WHEN v.loaded AND v.w < -0.05 * v.va OR v.phase = 'total' AND v.w < -20 THEN format('%s: %s W flow backwards', v.phase, round(v.w::numeric)) END),
+			(3, CASE WHEN v.loaded AND abs(v.w) > 1.15 * v.va + 20 THEN format('%s: %s W with %s VA', v.phase, round(v.w::numeric), round(v.va::numeric)) END),
+			(4, CASE WHEN v.loaded AND v.phases = 3 AND v.w >= -0.05 * v.va AND v.w < 0.3 * v.va
+				THEN format('%s: power factor %s, as if voltage and current were of two phases', v.phase, round((v.w / v.va)::numeric, 2)) END)) p(ord, text)
 		WHERE p.text IS NOT NULL
 		UNION ALL
 		SELECT 5, format('phases sum to %s W, the total says %s W', round(sum(v.w) FILTER (WHERE v.phase <> 'total')::numeric), round(max(v.w) FILTER (WHERE v.phase = 'total')::numeric))
