@@ -2,21 +2,24 @@
 -- password locks a meter for a day, so one refusal is enough: after it nothing is written until a person sets a new one.
 
 CREATE FUNCTION submeter.needs_key(site_id int, meter_id bigint) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT EXISTS (
+BEGIN
+	RETURN EXISTS (
 		SELECT FROM submeter.meter m
 		JOIN submeter.meter_model o ON o.model = m.model AND o.protocol <> 'modbus'
-		WHERE m.site_id = needs_key.site_id AND m.meter_id = needs_key.meter_id)
+		WHERE m.site_id = needs_key.site_id AND m.meter_id = needs_key.meter_id);
+END
 $$;
 COMMENT ON FUNCTION submeter.needs_key(int, bigint) IS 'True for a meter that is written to with a password: one of DL/T 645.';
 
 CREATE FUNCTION submeter.key_refusal(site_id int, meter_id bigint, as_of timestamptz) RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT CASE
+BEGIN
+	RETURN (SELECT CASE
 		WHEN k.meter_id IS NULL THEN 'no password of the meter is known'
 		WHEN k.refused_at IS NOT NULL THEN 'the meter refused its password'
 		-- What was not answered may have been refused; a third try could be the one that locks the meter.
@@ -26,17 +29,24 @@ AS $$
 		END
 	FROM (SELECT 1) one
 	LEFT JOIN submeter.meter_key k ON k.site_id = key_refusal.site_id AND k.meter_id = key_refusal.meter_id
-	WHERE submeter.needs_key(key_refusal.site_id, key_refusal.meter_id)
+	WHERE submeter.needs_key(key_refusal.site_id, key_refusal.meter_id));
+END
 $$;
 COMMENT ON FUNCTION submeter.key_refusal(int, bigint, timestamptz) IS
 'Why nothing may be written to a meter because of its password; NULL when it may, or needs none. Says nothing of the password itself.';
 
 CREATE FUNCTION submeter.write_refusal(site_id int, meter_id bigint, as_of timestamptz) RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT coalesce(submeter.key_refusal(write_refusal.site_id, write_refusal.meter_id, write_refusal.as_of),
-		submeter.clock_refusal(write_refusal.site_id, write_refusal.meter_id))
+BEGIN
+	-- The policy asks for thousands of meters at once, most of which have neither password nor clock.
+	IF NOT submeter.needs_key(write_refusal.site_id, write_refusal.meter_id) THEN
+		RETURN NULL;
+	END IF;
+	RETURN coalesce(submeter.key_refusal(write_refusal.site_id, write_refusal.meter_id, write_refusal.as_of),
+		submeter.clock_refusal(write_refusal.site_id, write_refusal.meter_id));
+END
 $$;
 COMMENT ON FUNCTION submeter.write_refusal(int, bigint, timestamptz) IS
 'Why the breaker of a meter must not be written to now (its password, its clock), as far as is known; NULL when it may.';

@@ -35,16 +35,18 @@ COMMENT ON FUNCTION submeter.note_clock(int, bigint, text, text, timestamptz) IS
 'Keeps how far the clock of a meter is off the local time of its site, or that it shows no time.';
 
 CREATE FUNCTION submeter.clock_refusal(site_id int, meter_id bigint) RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT 'the meter''s clock is wrong (' || CASE WHEN s.clock_error IS NOT NULL THEN s.clock_error
+BEGIN
+	RETURN (SELECT 'the meter''s clock is wrong (' || CASE WHEN s.clock_error IS NOT NULL THEN s.clock_error
 		ELSE format('%s %s', justify_interval(make_interval(secs => abs(s.clock_offset_s))), CASE WHEN s.clock_offset_s > 0 THEN 'ahead' ELSE 'behind' END) END || ')'
 	FROM submeter.meter_state s
 	JOIN submeter.meter m ON m.site_id = s.site_id AND m.meter_id = s.meter_id
 	WHERE s.site_id = clock_refusal.site_id AND s.meter_id = clock_refusal.meter_id
 		AND (s.clock_error IS NOT NULL OR abs(s.clock_offset_s) > 86400)
-		AND EXISTS (SELECT FROM submeter.meter_switch w WHERE w.model = m.model AND w.function = 28)
+		AND EXISTS (SELECT FROM submeter.meter_switch w WHERE w.model = m.model AND w.function = 28));
+END
 $$;
 COMMENT ON FUNCTION submeter.clock_refusal(int, bigint) IS
 'Why a breaker cannot be switched because of its meter''s clock: it shows no time, or one more than a day off. Less than that is reckoned with. NULL when it can.';
