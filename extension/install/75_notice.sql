@@ -123,10 +123,8 @@ AS $$
 	SELECT jsonb_build_object('site', s.name, 'tenant', t.name, 'account', a.code,
 			'currency', CASE WHEN notice_facts.locale = 'zh' AND s.currency = 'CNY' THEN '元' ELSE s.currency END,
 			'unit', coalesce(u.units, a.code), 'at', to_char(notice_facts.as_of AT TIME ZONE s.time_zone, 'YYYY-MM-DD HH24:MI'))
-		|| CASE WHEN notice_facts.facts ? 'available' THEN '{}' ELSE (
-			SELECT jsonb_build_object('available', round(b.available, 2)::text)
-			FROM submeter.account_balances(notice_facts.site_id) b
-			WHERE b.account_id = notice_facts.account_id) END
+		|| CASE WHEN notice_facts.facts ? 'available' THEN '{}' ELSE
+			jsonb_build_object('available', round(submeter.available_now(notice_facts.site_id, notice_facts.account_id), 2)::text) END
 		|| coalesce((
 			SELECT jsonb_object_agg(f.key, CASE
 				WHEN f.key IN ('due_at', 'at') THEN to_jsonb(to_char((f.value #>> '{}')::timestamptz AT TIME ZONE s.time_zone, 'YYYY-MM-DD HH24:MI'))
