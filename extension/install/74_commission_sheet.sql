@@ -21,7 +21,8 @@ AS $$
 		('passed', 'passed', '合格'), ('failed', 'FAILED', '不合格'), ('waived', 'waived', '豁免'), ('taken_over', 'taken over', '接收'), ('open', 'open', '未做'),
 		('in_service', 'In service: its breaker may be opened by rule.', '已投运:允许按策略断闸。'), ('new', 'Not in service: no rule opens its breaker.', '未投运:不允许按策略断闸。'),
 		('to_check', 'To be checked again: no rule opens its breaker.', '待复核:不允许按策略断闸。'), ('changed', ' Why: {what}.', '原因:{what}。'),
-		('never', 'never commissioned', '从未投运'), ('withdrawn', 'withdrawn', '已撤销'), ('crossed', 'wires crossed', '接线互换'), ('bus_address', 'bus address', '通信地址'),
+		('adopted', 'Taken over from another system on somebody''s word: nothing was checked here.', '自其他系统接收,未在此逐项检查。'), ('crossed_found', 'Its wires were found crossed.', '发现户表接线互换。'),
+		('withdrawn_found', 'Taken out of service.', '已撤销投运。'), ('never', 'never commissioned', '从未投运'), ('withdrawn', 'withdrawn', '已撤销'), ('crossed', 'wires crossed', '接线互换'), ('bus_address', 'bus address', '通信地址'),
 		('multiplier', 'multiplier', '倍率'), ('phases', 'phases', '相数'), ('unit_id', 'unit', '房间/铺位'),
 		('load', 'Load step', '投切负荷试验'), ('before', 'before', '投入前'), ('during', 'load on', '投入中'), ('after', 'after', '切除后'), ('this_meter', 'this meter', '本表'),
 		('trip', 'Supervised trip test', '断闸试验'), ('values', 'Values by phase', '分相数据'), ('phase', 'phase', '相'), ('total', 'total', '总'),
@@ -103,7 +104,9 @@ CREATE FUNCTION submeter.sheet_steps(site_id int, commission_id bigint, locale t
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT format('<table class="steps"><tr><th>%s</th><th>%s</th><th>%s</th><th>%s</th></tr>%s</table>', submeter.sheet_word('step', sheet_steps.locale),
+	SELECT CASE WHEN min(c.kind) <> 'test' THEN
+		format('<p>%s</p>', submeter.sheet_word(CASE min(c.kind) WHEN 'adopted' THEN 'adopted' ELSE min(c.kind) || '_found' END, sheet_steps.locale))
+	ELSE format('<table class="steps"><tr><th>%s</th><th>%s</th><th>%s</th><th>%s</th></tr>%s</table>', submeter.sheet_word('step', sheet_steps.locale),
 		submeter.sheet_word('result', sheet_steps.locale), submeter.sheet_word('evidence', sheet_steps.locale), submeter.sheet_word('by', sheet_steps.locale),
 		string_agg(format('<tr><td>%s. %s</td><td class="%s">%s</td><td>%s%s%s</td><td>%s<br>%s</td></tr>', s.ordinal,
 			CASE sheet_steps.locale WHEN 'zh' THEN s.title_zh ELSE s.title_en END, coalesce(k.state, 'open'), submeter.sheet_word(CASE k.outcome WHEN 'taken_over' THEN k.outcome ELSE coalesce(k.state, 'open') END, sheet_steps.locale),
@@ -112,17 +115,17 @@ AS $$
 			CASE WHEN k.step IN ('serial', 'nameplate', 'display', 'address') AND k.state = 'passed' THEN
 				format('<br><span class="facts">%s = %s</span>', submeter.html_text(k.found), submeter.html_text(k.expected)) END,
 			submeter.sheet_detail(k.evidence, sheet_steps.locale), submeter.html_text(k.by),
-			submeter.html_text(to_char(k.at AT TIME ZONE p.time_zone, 'YYYY-MM-DD HH24:MI'))), '' ORDER BY s.ordinal))
+			submeter.html_text(to_char(k.at AT TIME ZONE p.time_zone, 'YYYY-MM-DD HH24:MI'))), '' ORDER BY s.ordinal)) END
 	FROM submeter.site p
 	JOIN submeter.commission c ON c.site_id = p.site_id AND c.commission_id = sheet_steps.commission_id
-	JOIN submeter.commission_steps() s ON s.step = ANY (c.steps)
+	LEFT JOIN submeter.commission_steps() s ON s.step = ANY (c.steps)
 	LEFT JOIN LATERAL (
 		SELECT q.* FROM submeter.commission_check q
 		WHERE q.site_id = c.site_id AND q.commission_id = c.commission_id AND q.step = s.step
 		ORDER BY q.check_id DESC LIMIT 1) k ON true
 	WHERE p.site_id = sheet_steps.site_id
 $$;
-COMMENT ON FUNCTION submeter.sheet_steps(int, bigint, text) IS 'The steps of an attempt as a table: result, what was found, by whom.';
+COMMENT ON FUNCTION submeter.sheet_steps(int, bigint, text) IS 'The steps of an attempt as a table: result, what was found, by whom; of one without steps, what it was.';
 
 CREATE FUNCTION submeter.sheet_success(site_id int, meter_id bigint, from_ts timestamptz, locale text, as_of timestamptz) RETURNS text
 LANGUAGE sql STABLE
@@ -142,7 +145,7 @@ AS $$
 					jsonb_build_object('until', to_char(sheet_success.as_of AT TIME ZONE max(s.time_zone), 'YYYY-MM-DD HH24:MI'))) || ')' END,
 			string_agg(format('<rect x="%s" y="0" width="17" height="24" fill="#eee" stroke="#888" stroke-width="0.5"/><rect x="%1$s" y="%s" width="17" height="%s" fill="#3a7"/><text x="%s" y="33" font-size="7" text-anchor="middle">%s</text>',
 				h.n * 20 + 1, round(24 - 24.0 * h.got / h.slots, 1), round(24.0 * h.got / h.slots, 1), h.n * 20 + 10,
-				to_char(h.hour AT TIME ZONE s.time_zone, 'HH24:MI')), '' ORDER BY h.n))
+				to_char(h.hour AT TIME ZONE s.time_zone, CASE h.n WHEN 0 THEN 'HH24:MI' ELSE 'HH24' END)), '' ORDER BY h.n))
 		FROM hour h
 		JOIN submeter.site s ON s.site_id = sheet_success.site_id
 		HAVING sum(h.slots) > 0), format('<p>%s</p>', submeter.sheet_word('no_readings', sheet_success.locale)))
@@ -187,17 +190,17 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('site %s has no meter %s', commission_sheet.site_id, coalesce(commission_sheet.meter_id::text, 'NULL')),
 			HINT = 'SELECT meter_id, code FROM submeter.meter lists the meters.';
 	END IF;
-	-- The attempt under way, or the one that counts.
+	-- The attempt under way, or the one that counts; of a time gone by, the one of then.
 	SELECT c.commission_id, c.kind, coalesce(c.finished_at, c.begun_at) AS since INTO shown FROM submeter.commission c
 	WHERE c.site_id = commission_sheet.site_id AND c.meter_id = commission_sheet.meter_id
-	ORDER BY c.commission_id DESC LIMIT 1;
+	ORDER BY c.begun_at <= commission_sheet.as_of DESC, c.commission_id DESC LIMIT 1;
 	RETURN concat('<!DOCTYPE html><html lang="', spoken, '"><head><meta charset="utf-8"><title>', submeter.sheet_word('title', spoken), ' ',
-		commission_sheet.meter_id, '</title><style>@page{size:A4;margin:12mm 14mm}body{font:9.5pt/1.3 "Noto Sans CJK SC","Noto Sans SC","Microsoft YaHei",sans-serif;max-width:181mm;margin:0 auto;padding:0 0.3mm;color:#111}',
-		'h1{font-size:16pt;margin:0 0 3mm;border-bottom:0.6mm solid #111}h1 small{float:right;font-size:10pt;font-weight:normal;line-height:2.2}h2{font-size:11pt;margin:4mm 0 1mm}',
-		'table{border-collapse:collapse;width:100%}td,th{border:0.2mm solid #999;padding:0.8mm 1.6mm;text-align:left;vertical-align:top}th{background:#f2f2f2;font-weight:normal}',
-		'.head th{width:15%}.head td{width:35%}.steps{margin-top:4mm}.steps>tbody>tr>td:first-child{width:22%}.steps>tbody>tr>td:nth-child(2){width:10%}.steps>tbody>tr>td:last-child{width:21%;font-size:8.5pt}',
-		'.detail{width:auto;margin-top:1mm;font-size:8.5pt}.detail td{text-align:right}.facts{font-size:8.5pt;color:#444}.passed{color:#063}.failed{color:#b00;font-weight:bold}.waived{color:#850}.open{color:#666}',
-		'p{margin:1mm 0}.standing{margin-top:4mm;font-weight:bold}.to_check,.new{color:#b00}.sign{margin-top:8mm}.sign td{height:18mm;width:50%}footer{font-size:8pt;color:#666;margin-top:2mm}tr{break-inside:avoid}',
+		commission_sheet.meter_id, '</title><style>@page{size:A4;margin:12mm 14mm}body{font:9pt/1.25 "Noto Sans CJK SC","Noto Sans SC","Microsoft YaHei",sans-serif;max-width:181mm;margin:0 auto;padding:0 0.3mm;color:#111}',
+		'h1{font-size:15pt;margin:0 0 2mm;border-bottom:0.6mm solid #111}h1 small{float:right;font-size:10pt;font-weight:normal;line-height:2.2}h2{font-size:10pt;margin:3mm 0 1mm}',
+		'table{border-collapse:collapse;width:100%}td,th{border:0.2mm solid #999;padding:0.5mm 1.4mm;text-align:left;vertical-align:top}th{background:#f2f2f2;font-weight:normal}',
+		'.head th{width:15%}.head td{width:35%}.steps{margin-top:2mm}.steps>tbody>tr>td:first-child{width:20%}.steps>tbody>tr>td:nth-child(2){width:9%}.steps>tbody>tr>td:last-child{width:17%;font-size:8pt}',
+		'.detail{width:auto;margin-top:0.6mm;font-size:8pt}.detail td,.detail th{padding:0.1mm 1.4mm}.detail td{text-align:right}.facts{font-size:8pt;color:#444}.passed{color:#063}.failed{color:#b00;font-weight:bold}.waived{color:#850}.open{color:#666}',
+		'p{margin:0.6mm 0}.standing{margin-top:2mm;font-weight:bold}.to_check,.new{color:#b00}.sign{margin-top:4mm}.sign td{height:17mm;width:50%}footer{font-size:8pt;color:#666;margin-top:2mm}tr{break-inside:avoid}',
 		'</style></head><body>', submeter.sheet_head(commission_sheet.site_id, commission_sheet.meter_id, shown.commission_id, spoken, commission_sheet.as_of),
 		submeter.sheet_standing(commission_sheet.site_id, commission_sheet.meter_id, spoken, commission_sheet.as_of),
 		submeter.sheet_steps(commission_sheet.site_id, shown.commission_id, spoken),
