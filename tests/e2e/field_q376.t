@@ -23,7 +23,7 @@ setup 'start the database' field_start
 make_plan()
 {
 	sql "INSERT INTO submeter.gateway (site_id, gateway_id, code, transport, address, dial_in, registration, gap_ms, timeout_ms, poll_interval)
-			SELECT 1, n, 'BOX' || n, 'q376-transparent', '127.0.0.1:$door', true, '4401-' || n, 0, 1000, interval '1 s' FROM generate_series(1, 2) AS n;
+			SELECT 1, n, 'BOX' || n, 'q376-transparent', '127.0.0.1:$door', true, '4401-' || n, 0, 600, interval '300 ms' FROM generate_series(1, 2) AS n;
 		INSERT INTO submeter.meter (site_id, meter_id, code, gateway_id, bus_address, model)
 			SELECT 1, box * 100 + n, format('M%s-%s', box, n), box, '230' || box || lpad(n::text, 8, '0'), 'DLT645-2007 single-phase relay'
 			FROM generate_series(1, 2) AS box CROSS JOIN generate_series(1, 11) AS n"
