@@ -192,6 +192,17 @@ model_item(SmProtocol protocol, const SmModelLine *line, SmPoint *point, char *t
 	return NULL;
 }
 
+/* Whether an option is MASK:VALUE, or not there; the poller alone makes use of it. */
+static bool
+model_masked(const SmModelLine *line, const char *name)
+{
+	const char *text = model_option(line, name);
+	int mask;
+	int value;
+
+	return text == NULL || model_register(text, 0, 65535, &mask, &value);
+}
+
 /* point METRIC WHERE TYPE SCALE block= mask= closed= open= */
 static const char *
 model_take_point(SmCabinetModel *own, const SmModelLine *line)
@@ -227,6 +238,8 @@ model_take_point(SmCabinetModel *own, const SmModelLine *line)
 		!model_number(line, "closed", 0, 65535, &point.closed_value) ||
 		!model_number(line, "open", 0, 65535, &point.open_value))
 		return "mask, closed or open is not 0 to 65535";
+	if (!model_masked(line, "lock") || !model_masked(line, "keep"))
+		return "lock or keep is not mask:value";
 	if ((why = point_check(&point)) != NULL)
 		return why;
 	model->points = base_resize(model->points, (size_t) (model->point_count + 1) * sizeof(SmPoint));
@@ -268,9 +281,10 @@ model_switch_place(SmProtocol protocol, const char *place, SmSwitch *action)
 	}
 	if (colon == NULL || !dlt645_parse_di(protocol, colon + 1, &action->di))
 		return false;
-	action->function = strncmp(place, "20:", 3) == 0  ? DLT645_WRITE_2007
-					   : strncmp(place, "4:", 2) == 0 ? DLT645_WRITE_1997
-													  : 0;
+	if (protocol == PROTOCOL_DLT645_2007)
+		action->function = strncmp(place, "20:", 3) == 0 ? DLT645_WRITE_2007 : 0;
+	else
+		action->function = strncmp(place, "4:", 2) == 0 ? DLT645_WRITE_1997 : 0;
 	return action->function != 0;
 }
 

@@ -117,12 +117,41 @@ wire_frame_q376(SmWire *wire, const SmRequest *request, uint8_t *bytes)
 }
 
 /*
+ * Whether a question is of a kind this program has: reads, the writes of switch instructions, the
+ * clock of DL/T 645. Nothing else leaves, whoever built it: a meter must never be cleared (19H to
+ * 1BH), nor its address, speed or password be changed.
+ */
+bool
+wire_may_ask(const SmRequest *request)
+{
+	static const uint8_t modbus[] = {1, 2, 3, 4, 5, 6, 16};
+	static const uint8_t dlt_2007[] = {DLT645_READ_2007,  DLT645_FOLLOW_2007, DLT645_READ_ADDRESS,
+									   DLT645_WRITE_2007, DLT645_SWITCH,      DLT645_CLOCK};
+	static const uint8_t dlt_1997[] = {DLT645_READ_1997, DLT645_FOLLOW_1997, DLT645_WRITE_1997,
+									   DLT645_CLOCK};
+
+	switch (request->target.protocol)
+	{
+		case PROTOCOL_MODBUS:
+			return memchr(modbus, request->body[0], sizeof(modbus)) != NULL && request->length > 0;
+		case PROTOCOL_DLT645_2007:
+			return memchr(dlt_2007, request->control, sizeof(dlt_2007)) != NULL;
+		case PROTOCOL_DLT645_1997:
+			break;
+	}
+	return memchr(dlt_1997, request->control, sizeof(dlt_1997)) != NULL;
+}
+
+/*
  * Puts a question into at most WIRE_FRAME_MAX bytes and counts its number on; returns their
- * number, or 0 when it cannot be asked: the concentrator has not said who it is yet.
+ * number, or 0 when it cannot be asked: the concentrator has not said who it is yet, or it is of a
+ * kind that is never asked.
  */
 int
 wire_frame(SmWire *wire, const SmRequest *request, uint8_t *bytes)
 {
+	if (!wire_may_ask(request))
+		return 0;
 	switch (wire->kind)
 	{
 		case WIRE_MODBUS_TCP:

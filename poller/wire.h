@@ -92,6 +92,7 @@ extern bool wire_find_protocol(const char *name, SmProtocol *protocol);
 extern bool wire_carries(SmWireKind kind, SmProtocol protocol);
 extern bool wire_is_numbered(SmWireKind kind);
 extern bool wire_parse_target(SmProtocol protocol, const char *text, SmTarget *target);
+extern bool wire_may_ask(const SmRequest *request);
 extern int wire_frame(SmWire *wire, const SmRequest *request, uint8_t *bytes);
 extern SmFrameState wire_take(const SmWire *wire, const uint8_t *bytes, int length, SmReply *reply);
 extern SmReplyKind wire_check(const SmWire *wire, const SmRequest *request, const SmReply *reply,

@@ -100,7 +100,7 @@ BEGIN
 		WHERE l.word = 'read' AND p.arguments[2] !~ CASE l.arguments[1] || ' ' || p.word
 			WHEN 'modbus point' THEN '^[1-4]:' WHEN 'modbus switch' THEN '^(5|6|16):'
 			WHEN 'dlt645-2007 point' THEN '^[0-9A-F]{8}$' WHEN 'dlt645-2007 switch' THEN '^(28$|20:[0-9A-F]{8}$)' WHEN 'dlt645-2007 history' THEN '^[0-9A-F]{8}$'
-			WHEN 'dlt645-1997 point' THEN '^[0-9A-F]{4}$' WHEN 'dlt645-1997 switch' THEN '^(4|20):[0-9A-F]{4}$' WHEN 'dlt645-1997 history' THEN '^[0-9A-F]{4}$'
+			WHEN 'dlt645-1997 point' THEN '^[0-9A-F]{4}$' WHEN 'dlt645-1997 switch' THEN '^4:[0-9A-F]{4}$' WHEN 'dlt645-1997 history' THEN '^[0-9A-F]{4}$'
 			ELSE '^$' END) m
 	WHERE m.fault IS NOT NULL;
 	PERFORM submeter.refuse_lines('meter models', faults);

@@ -345,9 +345,42 @@ test_concentrator(void)
 	   "a denial");
 }
 
+/* What a program that reads and switches may ever say; all else must not leave. */
+static void
+test_allowed(void)
+{
+	static const char *const allowed[] = {"1 2 3 4 5 6 16 ", "8 17 18 19 20 28 ", "1 2 4 8 "};
+	static const SmWireKind kinds[] = {WIRE_RTU, WIRE_DLT645, WIRE_DLT645};
+	uint8_t bytes[WIRE_FRAME_MAX];
+	char text[1024];
+	int protocol;
+	int code;
+	int used;
+
+	for (protocol = 0; protocol < 3; protocol++)
+	{
+		SmWire wire = {.kind = kinds[protocol]};
+
+		text[0] = '\0';
+		for (code = 0, used = 0; code < 256; code++)
+		{
+			SmRequest request = {.target = {.protocol = (SmProtocol) protocol},
+								 .control = (uint8_t) code,
+								 .length = 5,
+								 .body = {(uint8_t) (protocol == 0 ? code : 0)}};
+
+			if (wire_frame(&wire, &request, bytes) > 0)
+				used += snprintf(text + used, sizeof(text) - (size_t) used, "%d ", code);
+		}
+		is_text(text, allowed[protocol],
+				"nothing is asked but reads, switch instructions and the clock");
+	}
+}
+
 int
 main(void)
 {
+	test_allowed();
 	test_names();
 	test_dlt645();
 	test_following();
