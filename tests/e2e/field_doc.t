@@ -90,7 +90,7 @@ for block in "$work"/[0-9]*; do
 done
 
 is "$(server_psql db field -c "SELECT count(*) FROM submeter.meter_model WHERE NOT builtin")" 2 'two models of our own'
-is "$(farm log hall writes) $(farm get hall 1 relay)" '1 open' 'one write to a meter in the whole chapter, and what it was to do'
-is "$(farm log tower writes) $(farm log shed writes) $(farm log kiosk writes)" '0 0 0' 'and nothing to any other'
+is "$(farm get tower 000000000012 relay) $(farm log tower writes)" 'open 1' 'one write to a meter in the whole chapter, and what it was to do'
+is "$(farm log hall writes) $(farm log shed writes) $(farm log kiosk writes)" '0 0 0' 'and nothing to any other'
 farm_stop
 done_testing
