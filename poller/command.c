@@ -422,6 +422,7 @@ command_wrote(SmCommand *command, const SmAnswer *answer)
 		return;
 	}
 	command->echoed = answer->kind == ANSWER_GOOD;
+	command->write_error = answer->kind == ANSWER_EXCEPTION ? answer->code : 0;
 	if (answer->kind == ANSWER_EXCEPTION && answer->refusal == REFUSAL_PASSWORD)
 	{
 		command->kind = "password_refused";

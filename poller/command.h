@@ -100,6 +100,7 @@ typedef struct SmCommand
 	SmLook after;
 	bool written;
 	bool echoed;
+	int write_error; /* what the meter said to the write instead; 0: nothing */
 	int64_t written_ms;
 	int64_t written_us;
 	int64_t seen_us;

@@ -430,7 +430,10 @@ evidence_add_write(SmText *text, const SmCommand *command)
 		meter_clock_text(&command->go.until, until);
 		text_printf(text, ",\"valid_until\":\"%s\"", until);
 	}
-	text_printf(text, ",\"echo\":%s,\"at\":\"", command->echoed ? "true" : "false");
+	text_printf(text, ",\"echo\":%s", command->echoed ? "true" : "false");
+	if (command->write_error != 0)
+		text_printf(text, ",\"error\":%d", command->write_error);
+	text_add(text, ",\"at\":\"");
 	text_add_time(text, command->written_ms);
 	text_add(text, "\"}");
 }

@@ -145,6 +145,10 @@ BEGIN
 END
 $$;
 SELECT pg_temp.unanswered('failed', '{"kind":"relay_register","write":{"echo":true}}');
+-- An error that is not about the password is an answer; but the clock may be why, and is read again.
+SELECT pg_temp.unanswered('failed', '{"kind":"relay_register","write":{"echo":false,"error":1}}');
+SELECT clock_at FROM submeter.meter_state WHERE meter_id = 1;
+UPDATE submeter.meter_state SET clock_at = now() WHERE meter_id = 1;
 SELECT pg_temp.unanswered('failed', '{"kind":"relay_register","write":{"echo":false}}');
 SELECT pg_temp.unanswered('failed', '{"kind":"relay_register","write":{"echo":false}}');
 SELECT pg_temp.refusal($$SELECT pg_temp.unanswered('failed', '{}')$$);

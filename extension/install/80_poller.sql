@@ -392,9 +392,13 @@ BEGIN
 	END IF;
 	IF found.sent_at IS NOT NULL THEN
 		PERFORM submeter.note_key(found.site_id, found.meter_id, report_command.outcome,
-			coalesce((report_command.evidence #>> '{write,echo}')::boolean, false)
+			-- A meter that says anything but that the password is wrong has taken it.
+			coalesce((report_command.evidence #>> '{write,echo}')::boolean, false) OR report_command.evidence #> '{write,error}' IS NOT NULL
 				OR verdict = 'confirmed' AND NOT coalesce((report_command.evidence ->> 'already')::boolean, false), at);
 	END IF;
+	-- Refused for another reason: its clock may have changed since it was read, so it is read before the next command.
+	UPDATE submeter.meter_state s SET clock_at = NULL
+	WHERE report_command.evidence #> '{write,error}' IS NOT NULL AND s.site_id = found.site_id AND s.meter_id = found.meter_id;
 	IF verdict = 'awaiting_key' THEN
 		PERFORM submeter.tell_press_key(found.site_id, found.command_id, 0, at);
 	ELSIF NOT submeter.is_live(verdict) THEN

@@ -28,7 +28,7 @@ SELECT submeter.describe('account_balance', 'Balance of each account now.', '{
 CREATE VIEW submeter.live_meter WITH (security_invoker = true, security_barrier = true) AS
 SELECT m.site_id, m.meter_id, m.code AS meter, m.model, m.role, m.protection, g.code AS gateway, m.bus_address,
 	s.ts, round(s.energy_wh * 0.001, 3) AS register_kwh, s.power_w, s.v_a, s.v_b, s.v_c, s.i_a, s.i_b, s.i_c, s.power_factor,
-	s.relay, s.relay_at, s.online, s.last_contact_at, s.failures, s.errors, s.last_error, g.online AS gateway_online, g.round_ms, g.utilisation,
+	s.relay, s.relay_at, s.keep, s.clock_offset_s, s.online, s.last_contact_at, s.failures, s.errors, s.last_error, g.online AS gateway_online, g.round_ms, g.utilisation,
 	(SELECT array_agg(o.cause ORDER BY o.cause) FROM submeter.open_cause o
 		WHERE o.site_id = m.site_id AND o.meter_id = m.meter_id) AS open_causes
 FROM submeter.meter m
@@ -39,7 +39,7 @@ SELECT submeter.describe('live_meter', 'Each meter as it is now.', '{
 	"meter":"code of the meter","model":"its type","role":"supply, main, public or own","protection":"none, protected or life_safety","gateway":"code of its gateway",
 	"bus_address":"address on the bus","ts":"time of the latest reading","register_kwh":"its register, before the multiplier","power_w":"active power","v_a":"voltage A","v_b":"voltage B",
 	"v_c":"voltage C","i_a":"current A","i_b":"current B","i_c":"current C","power_factor":"power factor","relay":"contact: open or closed","relay_at":"when that was known",
-	"online":"answered last","last_contact_at":"when it last answered","failures":"failures in a row","errors":"questions that failed so far","last_error":"last error",
+	"keep":"keep-power (保电) as it was read back","clock_offset_s":"how far its own clock is ahead","online":"answered last","last_contact_at":"when it last answered","failures":"failures in a row","errors":"questions that failed so far","last_error":"last error",
 	"gateway_online":"its gateway answered last","round_ms":"time of the last whole round of its bus","utilisation":"share of the time its bus is in use","open_causes":"why it is open or is to be"}');
 
 CREATE VIEW submeter.usage_hour WITH (security_invoker = true, security_barrier = true) AS

@@ -3,7 +3,8 @@
 # shellcheck source=tests/e2e/poller.sh
 . "$(dirname "$0")/poller.sh"
 
-setup 'start the farm' farm_start "$SM_RUN" <<'END'
+door=$(port_free)
+setup 'start the farm' farm_start "$SM_RUN" <<END
 speed 1
 zone 8
 port a 0 wire=dlt645
@@ -15,6 +16,8 @@ port b 0
 meter 1 LX47LE-125 watts=100
 port c 0 wire=rtu
 meter 1 DDS238-2 watts=1000 start_kwh=50
+port d dial 127.0.0.1:$door wire=q376 terminal=4403:1234 every=5 retry=1
+meter 000000000007 DDSY-645 watts=1000 start_kwh=60 password=123456
 END
 setup 'start the database' field_start 'log_statement = all'
 make_plan()
@@ -22,12 +25,14 @@ make_plan()
 	field_gateway 1 "127.0.0.1:$(farm_port a)" transport=dlt645-over-tcp timeout_ms=500 gap_ms=0 'poll_interval=1 s' &&
 		field_gateway 2 "127.0.0.1:$(farm_port b)" timeout_ms=500 gap_ms=0 'poll_interval=1 s' &&
 		field_gateway 3 "127.0.0.1:$(farm_port c)" transport=rtu-over-tcp timeout_ms=300 gap_ms=0 'poll_interval=1 s' &&
+		field_gateway 4 "127.0.0.1:$door" transport=q376-transparent dial_in=true registration=4403-1234 timeout_ms=3000 'poll_interval=1 s' &&
+		field_meter 7 4 000000000007 'DLT645-2007 single-phase relay' &&
 		field_meter 1 1 000000000001 'DLT645-2007 single-phase relay' && field_meter 2 1 000000000002 'DLT645-2007 single-phase relay' &&
 		field_meter 3 1 000000000003 'DLT645-2007 three-phase relay' && field_meter 4 1 000000000004 'DLT645-2007 single-phase relay' &&
 		field_meter 5 2 1 LX47LE-125 && field_meter 6 3 1 'DDS238-2 ZN/SR'
 }
 setup 'make a plan' make_plan
-is "$(sql "SELECT count(submeter.set_meter_key(1, m, 2, '123456', '00000042')) FROM generate_series(1, 4) m")" 4 'passwords are set'
+is "$(sql "SELECT count(submeter.set_meter_key(1, m, 2, '123456', '00000042')) FROM unnest('{1,2,3,4,7}'::int[]) m")" 5 'passwords are set'
 poller_start --log-level debug
 
 last()
@@ -51,7 +56,7 @@ writes()
 {
 	farm log "$1" | tr ' ' '\n' | grep '^write=' | grep -c "$2"
 }
-for meter in 1 2 3 4 5 6; do
+for meter in 1 2 3 4 5 6 7; do
 	setup "read meter $meter" wait_until 20 says t sql "SELECT count(*) > 1 FROM submeter.reading WHERE meter_id = $meter"
 done
 is "$(last 1 relay)" closed 'the relay bit of status word 3'
@@ -72,6 +77,10 @@ id=$(command 1 close NULL)
 wait_for 15 'what is in place already' says confirmed state "$id"
 is "$(outcome "$id" "evidence ->> 'already'")" true 'is not written'
 is "$(writes a 000000000001:1C)" 2 'two writes in all'
+
+id=$(command 7 open "'operator'")
+wait_for 15 'a breaker behind a concentrator opens' says confirmed state "$id"
+is "$(farm get d 000000000007 relay)" open 'and is open'
 
 # A wrong password: one write, and no other, whoever asks and however often the poller starts.
 id=$(command 2 open "'operator'")
@@ -109,6 +118,18 @@ quiet_log()
 }
 ok 'nor in the log of the server' quiet_log
 
+# What the breaker says and what the meter measures.
+alarmed()
+{
+	sql "SELECT submeter.evaluate_alarms(1, now()), submeter.evaluate_alarms(1, now() + interval '2 min')" >/dev/null
+	[ "$(sql "SELECT count(*) FROM submeter.alarm WHERE rule = '$1' AND meter_id = $2 AND cleared_at IS NULL")" = 1 ]
+}
+farm set c 1 word:3:26=0
+wait_for 20 'open, and a load flows: an alarm' alarmed breaker_mismatch 6
+farm set c 1 word:3:26=
+farm set c 1 voltage_v=0
+wait_for 20 'closed, and no voltage: another one' alarmed no_voltage 6
+farm set c 1 voltage_v=230
 is "$(farm log a overlaps) $(farm log c overlaps)" '0 0' 'never two questions at once'
 
 # The ack late, twice, or lost: the breaker itself is asked, and never written again.
@@ -163,6 +184,14 @@ sql "UPDATE submeter.meter_state SET clock_at = NULL WHERE meter_id = 4" >/dev/n
 id=$(command 4 open "'operator'")
 wait_for 15 'a meter whose clock is 400 s behind obeys: the time is its own' says confirmed state "$id"
 ok 'its clock is on record' says t sql 'SELECT clock_offset_s BETWEEN -402 AND -397 FROM submeter.meter_state WHERE meter_id = 4'
+farm set a 000000000004 clock_offset_s=2000
+id=$(command 4 close NULL)
+wait_for 20 'a clock that has changed since: the meter says that the time is over' says failed state "$id"
+is "$(outcome "$id" "evidence #>> '{write,error}'")" 1 'and the evidence has its error'
+id=$(command 4 close NULL)
+wait_for 20 'so its clock is read again, and it closes' says confirmed state "$id"
+id=$(command 4 open "'operator'")
+wait_for 20 'and opens' says confirmed state "$id"
 farm set a 000000000004 clock_offset_s=-300000000
 sql "UPDATE submeter.meter_state SET clock_at = NULL WHERE meter_id = 4" >/dev/null
 before=$(farm log a writes)

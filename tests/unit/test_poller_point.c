@@ -139,6 +139,45 @@ test_relay(void)
 					  .open_value = 0};
 	word = 1;
 	ok(point_decode(&relay, &word, &values) && values.relay == RELAY_CLOSED, "a coil that is on");
+	ok(!values.locked && values.keep == KEEP_UNKNOWN, "and says nothing of locks and keep-power");
+}
+
+/* What the bits of a relay's item say beside its position. */
+static void
+test_relay_bits(void)
+{
+	SmPoint breaker = {.metric = METRIC_RELAY,
+					   .function = 4,
+					   .type = POINT_U16,
+					   .bit_mask = 0xFF,
+					   .closed_value = 0xF0,
+					   .open_value = 0x0F,
+					   .lock_mask = 0xFF00,
+					   .lock_value = 0x0100};
+	SmPoint status = {.metric = METRIC_RELAY,
+					  .di = 0x04000503,
+					  .bytes = 2,
+					  .type = POINT_BITS,
+					  .scale = {1, 0},
+					  .bit_mask = 16,
+					  .closed_value = 0,
+					  .open_value = 16,
+					  .keep_mask = 4096,
+					  .keep_value = 4096};
+	const uint8_t kept[] = {0x00, 0x10};
+	const uint8_t open[] = {0x10, 0x00};
+	SmValues values = {0};
+	uint16_t word = 0x010F;
+
+	ok(point_decode(&breaker, &word, &values) && values.relay == RELAY_OPEN && values.locked,
+	   "open, and locked on the spot");
+	word = 0x020F;
+	ok(point_decode(&breaker, &word, &values) && !values.locked, "another high byte is no lock");
+	is(point_decode_item(&status, kept, 2, &values), POINT_GOOD, "a status word");
+	ok(values.relay == RELAY_CLOSED && values.keep == KEEP_ON && !values.locked,
+	   "closed, and power is kept: bit 12");
+	is(point_decode_item(&status, open, 2, &values), POINT_GOOD, "another one");
+	ok(values.relay == RELAY_OPEN && values.keep == KEEP_OFF, "open, and not kept");
 }
 
 static void
@@ -190,6 +229,7 @@ main(void)
 	test_floats();
 	test_numbers();
 	test_relay();
+	test_relay_bits();
 	test_descriptions();
 	test_row();
 	return tap_done();
