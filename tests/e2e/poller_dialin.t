@@ -87,8 +87,15 @@ device dial x 1 "$(hex MAD1)"
 wait_for 5 'who has another name is sent away' heard 'x down'
 device dial y 1 "$(hex MOE1)"
 wait_for 5 'who begins like one and ends otherwise, too' heard 'y down'
+device dial z 1 "$(hex MAD1)"
+wait_for 10 'both are shown to who is to let them in' says "127.0.0.1:$port 127.0.0.1 \x4d414431 MAD1 2
+127.0.0.1:$port 127.0.0.1 \x4d4f4531 MOE1 1" \
+	sql "SELECT concat_ws(' ', address, peer, first_bytes, first_text, times) FROM submeter.gateway_stranger WHERE first_bytes <> '' ORDER BY 1"
+sql "UPDATE submeter.gateway SET registration = (SELECT first_bytes FROM submeter.gateway_stranger WHERE first_text = 'MAD1') WHERE gateway_id = 3" >/dev/null
+device dial z2 9000 "$(hex MAD1)"
+wait_for 10 'what it says can be copied into the registration' between 3 90000 100000
 sql "UPDATE submeter.gateway SET enabled = false WHERE gateway_id = 3" >/dev/null
-wait_for 10 'a gateway that is taken out of the plan loses its connection' heard 'c down'
+wait_for 10 'a gateway that is taken out of the plan loses its connection' heard 'z2 down'
 n=$(readings 2)
 wait_for 5 'the others keep theirs' more_than 2 $((n + 2))
 device close b

@@ -89,6 +89,46 @@ test_match(void)
 	is(match("ABC", "xABC"), 0, "not at the beginning");
 }
 
+/* What a device's bytes are to a route: kind x 100 + bytes taken, + 1000 for a heartbeat. */
+static int
+chatter(const SmRoute *route, const char *heard)
+{
+	int taken = 0;
+	bool beat = false;
+	SmMatch kind =
+		route_chatter(route, (const uint8_t *) heard, (int) strlen(heard), &taken, &beat);
+
+	return (int) kind * 100 + (kind == MATCH_WHOLE ? taken : 0) + (beat ? 1000 : 0);
+}
+
+static void
+test_chatter(void)
+{
+	SmRouteText text = {.transport = "modbus-tcp",
+						.address = "*:5020",
+						.registration = "MOD1",
+						.heartbeat = "BEAT",
+						.dial_in = true};
+	SmRoute route;
+	const char *why;
+
+	route_parse(&text, &route, &why);
+	is(chatter(&route, "BEATx"), 1204, "a heartbeat");
+	is(chatter(&route, "BEAT\r\n"), 1206, "with the end of its line");
+	is(chatter(&route, "MOD1"), 204, "the registration once more");
+	is(chatter(&route, "\r\n"), 201, "the rest of a line");
+	is(chatter(&route, "BE"), 100, "half a heartbeat");
+	is(chatter(&route, "MO"), 100, "half a registration");
+	is(chatter(&route, "BOAT"), 0, "neither");
+	is(chatter(&route, ""), 100, "nothing yet");
+	route_free(&route);
+	text.registration = "\\x4d4f44";
+	text.heartbeat = "\\x00";
+	route_parse(&text, &route, &why);
+	is(chatter(&route, "\r\n"), 0, "bytes have no lines");
+	route_free(&route);
+}
+
 /* What is wrong with a route, "" when nothing is. */
 static const char *
 wrong(const char *transport, const char *address, const char *backup, const char *registration)
@@ -148,6 +188,7 @@ main(void)
 	test_line();
 	test_bytes();
 	test_match();
+	test_chatter();
 	test_route();
 	return tap_done();
 }
