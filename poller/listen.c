@@ -23,11 +23,9 @@
 
 #define LISTEN_VISITORS_MOST 2000
 #define LISTEN_VISITORS_PEER 200 /* many devices share the address of their mobile network */
-#define LISTEN_STRANGERS 100
 #define LISTEN_HELLO_US (30 * US_PER_S)
 #define LISTEN_LONGER_US (500 * US_PER_MS)
 #define LISTEN_AGAIN_US (10 * US_PER_S)
-#define LISTEN_TELL_US (10 * US_PER_S)
 #define LISTEN_BACKLOG 1024
 #define LISTEN_ACCEPT_MOST 64
 
@@ -62,10 +60,7 @@ struct SmListen
 	SmVisitor *visitors;
 	int visitor_count;
 	SmTimer sweep;
-	SmStranger strangers[LISTEN_STRANGERS];
-	int stranger_count;
-	int64_t told_us;
-	int untold;
+	SmStrangers strangers;
 };
 
 static void listen_up(void *context);
@@ -128,79 +123,26 @@ listen_end(SmVisitor *visitor)
 	loop_set(listen->field->loop, &listen->sweep, base_now_us());
 }
 
-static SmStranger *
-listen_find_stranger(SmListen *listen, const SmStranger *wanted)
-{
-	SmStranger *oldest = listen->strangers;
-	int i;
-
-	for (i = 0; i < listen->stranger_count; i++)
-	{
-		SmStranger *entry = &listen->strangers[i];
-
-		if (strcmp(entry->address, wanted->address) == 0 &&
-			strcmp(entry->peer, wanted->peer) == 0 && entry->length == wanted->length &&
-			memcmp(entry->said, wanted->said, (size_t) wanted->length) == 0)
-			return entry;
-		if (entry->seen_ms < oldest->seen_ms)
-			oldest = entry;
-	}
-	if (listen->stranger_count < LISTEN_STRANGERS)
-		oldest = &listen->strangers[listen->stranger_count++];
-	*oldest = *wanted;
-	return oldest;
-}
-
-/* Tells the log about strangers, not more often than every ten seconds. */
-static void
-listen_log_stranger(SmListen *listen, const SmStranger *stranger, const char *why)
-{
-	int64_t now_us = base_now_us();
-	char said[2 * LISTEN_SHOWN + 1] = "";
-	int i;
-
-	if (listen->told_us != 0 && now_us - listen->told_us < LISTEN_TELL_US)
-	{
-		listen->untold++;
-		return;
-	}
-	for (i = 0; i < stranger->length; i++)
-		snprintf(said + 2 * i, 3, "%02x", stranger->said[i]);
-	log_warning("a stranger at %s from %s is sent away: %s%s%s (%d more since the last one told)",
-				stranger->address, stranger->peer, why, stranger->length > 0 ? ", it said " : "",
-				said, listen->untold);
-	listen->told_us = now_us;
-	listen->untold = 0;
-}
-
 /* Sends a visitor away who is not in the plan, and remembers him. */
 static void
 listen_refuse(SmVisitor *visitor, const char *why)
 {
 	SmListen *listen = visitor->door->listen;
-	SmStranger stranger = {0};
-	SmStranger *entry;
+	char peer[LINK_VIA];
 
-	snprintf(stranger.address, sizeof(stranger.address), "%s", visitor->door->route.address);
-	snprintf(stranger.peer, sizeof(stranger.peer), "%s", visitor->link.via);
+	snprintf(peer, sizeof(peer), "%s", visitor->link.via);
 	/* The port is another one each time. */
-	*strrchr(stranger.peer, ':') = '\0';
-	stranger.length = visitor->length < LISTEN_SHOWN ? visitor->length : LISTEN_SHOWN;
-	memcpy(stranger.said, visitor->bytes, (size_t) stranger.length);
-	entry = listen_find_stranger(listen, &stranger);
-	entry->times++;
-	entry->seen_ms = base_wall_ms();
-	entry->told = false;
-	listen_log_stranger(listen, entry, why);
+	*strrchr(peer, ':') = '\0';
+	stranger_note(&listen->strangers, visitor->door->route.address, peer, visitor->bytes,
+				  visitor->length, why);
 	listen_end(visitor);
 }
 
-/* Strangers to report; those with told set are known already. */
-SmStranger *
-listen_strangers(SmListen *listen, int *count)
+/* Who was sent away. */
+SmStrangers *
+listen_strangers(SmListen *listen)
 {
-	*count = listen->stranger_count;
-	return listen->strangers;
+	return &listen->strangers;
 }
 
 /* Whether the first bytes are a frame by which this concentrator says who it is. */
@@ -366,7 +308,7 @@ listen_let_in(SmDoor *door, int fd, const struct sockaddr *address, socklen_t si
 	if (listen->visitor_count >= LISTEN_VISITORS_MOST ||
 		listen_count_peer(listen, visitor->link.via) >= LISTEN_VISITORS_PEER || !link_tune(fd))
 	{
-		if (listen->untold++ == 0)
+		if (listen->strangers.untold++ == 0)
 			log_warning("too many unknown connections: one from %s is closed", visitor->link.via);
 		link_close(&visitor->link);
 		free(visitor);

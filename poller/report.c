@@ -261,8 +261,7 @@ report_listens(const SmField *field, int site_id, const char *address)
 static void
 report_site_strangers(SmReport *report, int site_id)
 {
-	int count;
-	SmStranger *strangers = listen_strangers(report->field->listen, &count);
+	const SmStrangers *strangers = listen_strangers(report->field->listen);
 	SmText list = {0};
 	char site[16];
 	const char *values[2] = {site, NULL};
@@ -270,11 +269,11 @@ report_site_strangers(SmReport *report, int site_id)
 	int n;
 
 	text_add(&list, "[");
-	for (i = 0; i < count; i++)
+	for (i = 0; i < strangers->count; i++)
 	{
-		const SmStranger *entry = &strangers[i];
+		const SmStranger *entry = &strangers->list[i];
 
-		if (entry->told || !report_listens(report->field, site_id, entry->address))
+		if (entry->times == 0 || !report_listens(report->field, site_id, entry->address))
 			continue;
 		report_comma(&list);
 		text_add(&list, "{\"address\":");
@@ -298,15 +297,11 @@ report_site_strangers(SmReport *report, int site_id)
 static void
 report_forget_strangers(SmReport *report)
 {
-	int count;
-	SmStranger *strangers = listen_strangers(report->field->listen, &count);
+	SmStrangers *strangers = listen_strangers(report->field->listen);
 	int i;
 
-	for (i = 0; i < count; i++)
-	{
-		strangers[i].told = true;
-		strangers[i].times = 0;
-	}
+	for (i = 0; i < strangers->count; i++)
+		strangers->list[i].times = 0;
 }
 
 /* Tells the database what changed. Does nothing while it is busy with something else. */
