@@ -14,7 +14,6 @@
 #include "wire.h"
 
 #define FIELD_ERROR 112
-#define LEARN_AGAIN_US (86400 * US_PER_S)
 #define BUS_INPUT 1280 /* a whole frame of any wire, and more */
 
 struct SmBus;

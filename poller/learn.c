@@ -2,8 +2,8 @@
  * learn.c - what a meter turned out not to have, and how to ask it from then on
  *
  * A meter begins with the requests of its model. One that it refuses is split, and what it refuses
- * even then is not asked for again for a day: the map is wrong, and no number of questions makes
- * it right. What was learned is told to the database as a list of keys (see coalesce_key()), with
+ * even then is not asked for again for a day (the counter: an hour): the map is wrong, and no
+ * number of questions makes it right. What was learned is told to the database as a list of keys (see coalesce_key()), with
  * "=metric" behind those that are lost, and comes back with the plan after a restart.
  */
 #include <stdio.h>
@@ -14,6 +14,8 @@
 #include "log.h"
 
 #define LEARN_TEXT_MOST 1000
+#define LEARN_AGAIN_S 86400
+#define LEARN_COUNTER_AGAIN_S 3600 /* when the counter itself is lost */
 
 /* Goes back to the requests of the model. */
 void
@@ -81,6 +83,15 @@ learn_note(SmMeter *meter, const char *key, const char *metric)
 			 metric != NULL ? "=" : "", metric != NULL ? metric : "");
 }
 
+/* Sets when what was refused is asked for again: without its counter a meter is of no use. */
+static void
+learn_ask_again(SmMeter *meter, int64_t in_s)
+{
+	if (strstr(meter->refused, "=energy_wh") != NULL && in_s > LEARN_COUNTER_AGAIN_S)
+		in_s = LEARN_COUNTER_AGAIN_S;
+	meter->ask_again_us = base_now_us() + in_s * US_PER_S;
+}
+
 /* The metric that is lost with a block of one point. */
 static const char *
 learn_metric(const SmMeter *meter, const SmBlock *block)
@@ -102,7 +113,7 @@ learn_refused(SmMeter *meter, int at, const SmAnswer *answer)
 
 	coalesce_key(&meter->target, &block, key);
 	learn_note(meter, key, split ? NULL : learn_metric(meter, &block));
-	meter->ask_again_us = base_now_us() + LEARN_AGAIN_US;
+	learn_ask_again(meter, LEARN_AGAIN_S);
 	meter->dirty = true;
 	if (split)
 		return true;
@@ -151,7 +162,7 @@ learn_restore(SmMeter *meter, const char *text, int64_t again_s)
 		at += !split;
 	}
 	if (meter->refused != NULL)
-		meter->ask_again_us = base_now_us() + again_s * US_PER_S;
+		learn_ask_again(meter, again_s);
 }
 
 /* Whether something the model wants is lost for good. */

@@ -356,6 +356,7 @@ round_skip(SmBus *bus, const SmAnswer *answer)
 			 answer->text);
 	field_set_error(meter->error, text, &meter->dirty);
 	bus->doubtful = true;
+	bus->asked_twice = false;
 	bus->block++;
 }
 

@@ -573,7 +573,7 @@ BEGIN
 	ON CONFLICT ON CONSTRAINT meter_state_pkey DO UPDATE
 	SET online = EXCLUDED.online, failures = EXCLUDED.failures, last_error = EXCLUDED.last_error,
 		last_contact_at = coalesce(EXCLUDED.last_contact_at, s.last_contact_at), errors = s.errors + EXCLUDED.errors, refused = EXCLUDED.refused,
-		refused_at = CASE WHEN EXCLUDED.refused IS NOT DISTINCT FROM s.refused THEN s.refused_at ELSE EXCLUDED.refused_at END;
+		refused_at = CASE WHEN EXCLUDED.refused IS NOT DISTINCT FROM s.refused AND s.refused_at > at - interval '1 day' THEN s.refused_at ELSE EXCLUDED.refused_at END;
 END
 $$;
 COMMENT ON FUNCTION submeter.report_field(int, jsonb, jsonb) IS

@@ -13,6 +13,8 @@ meter 112233445566 DDSY-645 watts=700 start_wh=3000000 preamble=0
 meter 000000000009 DDS-1997 watts=500 start_wh=4000000 voltage_v=229
 port pieces 0 wire=dlt645
 meter 000000000001 DTSY-645 watts=3000 start_wh=5000000 frame_bytes=8
+port slow 0 wire=dlt645 baud=2400
+meter 1-6 DDSY-645 watts=100 start_wh=1000000
 port alone 0 wire=dlt645
 meter 987654321098 DDSY-645 watts=1000 start_wh=6000000
 END
@@ -26,13 +28,14 @@ make_plan()
 		('lacking', 'energy_wh', '00010000', NULL, NULL, 4, 'bcd', 10),
 		('lacking', 'v_a', '02010100', '0299FF00', 0, 2, 'bcd', 0.1),
 		('lacking', 'power_w', '02990000', '0299FF00', 2, 3, 'sbcd', 0.1)" || return
-	for port in line pieces alone; do
+	for port in line pieces alone slow; do
 		field_gateway $g "127.0.0.1:$(farm_port $port)" transport=dlt645-over-tcp timeout_ms=400 gap_ms=0 'poll_interval=300 ms' || return
 		g=$((g + 1))
 	done
 	field_meter 1 1 1 'DLT645-2007 three-phase relay' && field_meter 2 1 2 'DLT645-2007 three-phase relay' &&
 		field_meter 3 1 112233445566 'DLT645-2007 single-phase relay' && field_meter 4 1 9 'DLT645-1997 single-phase' &&
-		field_meter 5 2 1 'DLT645-2007 three-phase relay' && field_meter 6 3 AAAAAAAAAAAA 'lacking'
+		field_meter 5 2 1 'DLT645-2007 three-phase relay' && field_meter 6 3 AAAAAAAAAAAA 'lacking' &&
+		for n in 1 2 3 4 5 6; do field_meter 1$n 4 $n 'DLT645-2007 single-phase relay'; done
 }
 setup 'make a plan' make_plan
 poller_start
@@ -78,6 +81,8 @@ asked_again()
 }
 wait_for 10 'unless told to' asked_again
 
+since=$(sql 'SELECT clock_timestamp()')
+
 # A bad line. Values stand still, so that anything else is not the meter's.
 for fault in echo tail other late 'late 300' 'preamble 60' repeat duplicate 'split 30' 'slow 2' 'garbage 20' half \
 	bad-checksum wildcard wrong-unit wrong-transaction wrong-function short wrong-count bcd silence drop; do
@@ -91,6 +96,9 @@ is "$(sql "SELECT meter_id, energy_wh, v_a FROM submeter.reading WHERE meter_id 
 	OR meter_id = 1 AND v_a <> 231.5::real OR meter_id = 2 AND energy_wh <> 2000000 OR meter_id = 3 AND energy_wh <> 3000000 LIMIT 5")" '' 'and never a value that was not the meter'\''s'
 is "$(sql 'SELECT count(*) FROM submeter.reading_suspect')" 0 'nor one to doubt'
 is "$(sql 'SELECT sum(errors) > 0 FROM submeter.meter_state WHERE meter_id <= 4')" t 'errors are counted by meter'
+# Six meters of seven items at 2400 baud take 20 s: the bus says that it cannot keep up.
+wait_for 60 'a bus that cannot keep up says so' says t sql 'SELECT late_ms > 1000 AND utilisation > 0.8 AND round_ms > 1000 FROM submeter.gateway WHERE gateway_id = 4'
+is "$(sql "SELECT count(*), max(n) - min(n) <= 1 FROM (SELECT meter_id, count(*) AS n FROM submeter.reading WHERE meter_id > 10 AND ts > '$since' GROUP BY meter_id) c")" '6|t' 'and gives each of its meters its turn'
 is "$(sql 'SELECT bool_and(busy_ms > 0 AND utilisation > 0 AND utilisation <= 1) FROM submeter.gateway')" t 'and the time each bus is in use'
 
 done_testing
