@@ -1,15 +1,14 @@
 /*
- * dlt_item.c - the data items of a DL/T 645 meter
+ * dlt_item.c - the data items of a DL/T 645-2007 meter
  *
- * Items of 2007 have four bytes of identifier, DI3 first in this file's numbers: 00 energy, 02
- * measurements, 03 and 1D/1E events, 04 parameters, 05 frozen values. Those of 1997 have two and are
- * mostly the same values with other digits. Values are BCD, lowest digits first, cut off and not
+ * They have four bytes of identifier, DI3 first in this file's numbers: 00 energy, 02 measurements,
+ * 03 and 1D/1E events, 04 parameters, 05 frozen values. Values are BCD, lowest digits first, cut off and not
  * rounded, as counters are. Of an absent phase a block shows FF.
  */
 #include <string.h>
 #include <time.h>
 
-#include "dlt.h"
+#include "dlt_item.h"
 #include "meter.h"
 #include "snapshot.h"
 
@@ -20,15 +19,6 @@
 #define PART(di) ((int) ((di) >> 8 & 0xFF))
 #define LAST(di) ((int) ((di) &0xFF))
 #define E4 10000
-
-/* How a measurement is shown. */
-typedef struct SmShow
-{
-	int kind;
-	int bytes;
-	int64_t divide; /* the farm's unit by the last digit's */
-	bool has_total;
-} SmShow;
 
 static const SmShow shows[] = {
 	{1, 2, 100, false}, /* XXX.X V of mV */
@@ -89,8 +79,8 @@ dlt_energy(const SmMeter *meter, const SmRecord *record, int kind, int tariff, u
 }
 
 /* Fills the place of a record that was never made as the meter's setting says. */
-static int
-item_empty(const SmMeter *meter, int length, uint8_t *to)
+int
+dlt_item_empty(const SmMeter *meter, int length, uint8_t *to)
 {
 	memset(to, meter->dlt->empty == EMPTY_FF ? 0xFF : 0, (size_t) length);
 	return meter->dlt->empty == EMPTY_ERROR ? 0 : length;
@@ -108,7 +98,7 @@ item_energy(const SmMeter *meter, uint32_t di, uint8_t *to)
 		return length;
 	record = history_back(meter, FREEZE_MONTH, LAST(di));
 	if (record == NULL)
-		return LAST(di) > history_depth(FREEZE_MONTH) ? 0 : item_empty(meter, length, to);
+		return LAST(di) > history_depth(FREEZE_MONTH) ? 0 : dlt_item_empty(meter, length, to);
 	return dlt_energy(meter, record, KIND(di), PART(di), to);
 }
 
@@ -148,9 +138,9 @@ item_measure(const SmSnapshot *snapshot, int kind, int phase)
 }
 
 /* Shows one measurement; FF for a phase that is not there. */
-static void
-item_show(const SmMeter *meter, const SmSnapshot *snapshot, const SmShow *show, int phase,
-		  uint8_t *to)
+void
+dlt_item_show(const SmMeter *meter, const SmSnapshot *snapshot, const SmShow *show, int phase,
+			  uint8_t *to)
 {
 	int64_t value = item_measure(snapshot, show->kind, phase);
 	bool below = value < 0 || (show->kind == 2 && snapshot->reversed[phase]);
@@ -183,11 +173,11 @@ item_phases(const SmMeter *meter, const SmSnapshot *snapshot, uint32_t di, uint8
 		phase = PART(di);
 		if (phase > PHASES_MAX || (phase == 0 && !show->has_total))
 			return 0;
-		item_show(meter, snapshot, show, phase, to);
+		dlt_item_show(meter, snapshot, show, phase, to);
 		return show->bytes;
 	}
 	for (phase = show->has_total ? 0 : 1; phase <= PHASES_MAX; phase++, length += show->bytes)
-		item_show(meter, snapshot, show, phase, to + length);
+		dlt_item_show(meter, snapshot, show, phase, to + length);
 	return length;
 }
 
@@ -230,8 +220,8 @@ item_variable(SmMeter *meter, uint32_t di, uint8_t *to)
 }
 
 /* Date and time: WW DD MM YY, ss mm hh, or both with the time first. */
-static int
-item_clock(const SmMeter *meter, int item, uint8_t *to)
+int
+dlt_item_clock(const SmMeter *meter, int item, uint8_t *to)
 {
 	int64_t clock_s = meter_clock_s(meter, meter->settled_sim_ns);
 	uint8_t time[6];
@@ -283,8 +273,8 @@ item_text(const char *text, int bytes, uint8_t *to)
 }
 
 /* Identity: address, number, asset number, constant, kind of meter. */
-static int
-item_identity(const SmMeter *meter, int item, uint8_t *to)
+int
+dlt_item_identity(const SmMeter *meter, int item, uint8_t *to)
 {
 	char address[2 * ADDRESS_BYTES + 1];
 
@@ -318,7 +308,7 @@ item_parameter(const SmMeter *meter, uint32_t di, uint8_t *to)
 	{
 		case 0x040001:
 			return LAST(di) == 1 || LAST(di) == 2 || LAST(di) == 0x0C
-					   ? item_clock(meter, LAST(di), to)
+					   ? dlt_item_clock(meter, LAST(di), to)
 					   : 0;
 		case 0x040002:
 			dlt_bcd(to, 1, DLT_TARIFFS);
@@ -327,7 +317,7 @@ item_parameter(const SmMeter *meter, uint32_t di, uint8_t *to)
 			dlt_bcd(to, 3, meter->ct);
 			return LAST(di) == 6 ? 3 : 0;
 		case 0x040004:
-			return item_identity(meter, LAST(di), to);
+			return dlt_item_identity(meter, LAST(di), to);
 		case 0x040005:
 			if (LAST(di) >= 1 && LAST(di) <= 7)
 				return item_status(meter, LAST(di), to);
@@ -397,7 +387,7 @@ item_frozen(const SmMeter *meter, uint32_t di, uint8_t *to)
 		if (meter->dlt->separators)
 			to[length++] = 0xAA;
 	}
-	return record == NULL && length > 0 ? item_empty(meter, length, to) : length;
+	return record == NULL && length > 0 ? dlt_item_empty(meter, length, to) : length;
 }
 
 /* Tells whether an item is a block of others. */
@@ -426,97 +416,5 @@ dlt_item_2007(SmMeter *meter, uint32_t di, uint8_t *to)
 			return item_frozen(meter, di, to);
 		default:
 			return item_count(meter, di, to);
-	}
-}
-
-/* Energies of 1997: 90xx now, 94xx and 98xx one and two months ago, x1 active, 2x back. */
-static int
-item_old_energy(const SmMeter *meter, uint32_t di, uint8_t *to)
-{
-	static const SmRecord nothing = {0};
-	SmRecord now = {0, meter->register_mwh, meter->export_mwh};
-	int month = ((int) (di >> 8) - 0x90) / 4;
-	const SmRecord *record = month == 0 ? &now : history_back(meter, FREEZE_MONTH, month);
-	int reactive = di >> 8 & 1;
-	int direction = (int) (di >> 4 & 0x0F);
-	int tariff = (int) (di & 0x0F) == 0x0F ? BLOCK : (int) (di & 0x0F);
-	int length;
-
-	if (direction < 1 || direction > 2 || (reactive != 0 && direction != 1))
-		return 0;
-	length = dlt_energy(meter, record == NULL ? &nothing : record, reactive != 0 ? 3 : direction,
-						tariff, to);
-	if (tariff == BLOCK && length > 0 && meter->dlt->separators)
-		to[length++] = 0xAA;
-	return record == NULL && length > 0 ? item_empty(meter, length, to) : length;
-}
-
-/* Measurements of 1997: B61x voltage, B62x current, B63x power, B64x reactive, B65x power factor. */
-static int
-item_old_variable(SmMeter *meter, uint32_t di, uint8_t *to)
-{
-	static const SmShow old_shows[] = {
-		{1, 2, 1000, false}, /* XXX V */
-		{2, 2, 10, false},   /* XX.XX A */
-		{3, 3, 100, true},   /* XX.XXXX kW */
-		{4, 2, 10000, true}, /* XX.XX kvar */
-		{6, 2, 10, true},    /* X.XXX */
-	};
-	int row = (int) (di >> 4 & 0x0F) - 1;
-	int phase = (int) (di & 0x0F);
-	const SmShow *show = &old_shows[row < 0 || row > 4 ? 0 : row];
-	SmSnapshot snapshot;
-	int length = 0;
-
-	if (row < 0 || row > 4)
-		return 0;
-	snapshot_take(meter, &snapshot);
-	if (phase != 0x0F)
-	{
-		if (phase > meter->model->phases || (phase == 0 && !show->has_total))
-			return 0;
-		item_show(meter, &snapshot, show, phase, to);
-		return show->bytes;
-	}
-	for (phase = show->has_total ? 0 : 1; phase <= PHASES_MAX; phase++, length += show->bytes)
-		item_show(meter, &snapshot, show, phase, to + length);
-	return length;
-}
-
-/* Shows an item of 1997; the length, 0 = the meter has no such item. */
-int
-dlt_item_1997(SmMeter *meter, uint32_t di, uint8_t *to)
-{
-	if (!meter->dlt->blocks && (di & 0x0F) == 0x0F)
-		return 0;
-	switch (di >> 8)
-	{
-		case 0x90:
-		case 0x91:
-		case 0x94:
-		case 0x95:
-		case 0x98:
-		case 0x99:
-			return item_old_energy(meter, di, to);
-		case 0xB6:
-			return item_old_variable(meter, di, to);
-		default:
-			break;
-	}
-	switch (di)
-	{
-		case 0xC010:
-			return item_clock(meter, 1, to);
-		case 0xC011:
-			return item_clock(meter, 2, to);
-		case 0xC020:
-			to[0] = 0;
-			return 1;
-		case 0xC030:
-			return item_identity(meter, 9, to);
-		case 0xC032:
-			return item_identity(meter, 2, to);
-		default:
-			return 0;
 	}
 }
