@@ -153,6 +153,7 @@ bus_lose(SmBus *bus, const char *text)
 		command_bus_failed(bus, text);
 		round_bus_failed(bus, text);
 		history_drop_all(bus);
+		clock_drop_all(bus);
 	}
 	bus_pump(bus);
 }

@@ -404,6 +404,7 @@ field_stop(SmField *field)
 	{
 		command_stop(field->buses[i]);
 		history_drop_all(field->buses[i]);
+		clock_drop_all(field->buses[i]);
 		bus_wake(field->buses[i]);
 	}
 }

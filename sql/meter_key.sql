@@ -171,6 +171,18 @@ SELECT submeter.key_refusal(1, 1, now());
 SELECT submeter.report_command(1, :command_id, 'p2', 'failed', 'open', 'open', '{"kind":"relay_register"}', 'the breaker stays open');
 SELECT submeter.set_meter_key(1, 1, 2, '725153');
 
+-- A password that cannot be opened any more (a restored database without the server's key): not sent, and said so.
+SELECT submeter.request_command(1, 1, 'close', 'try') AS command_id \gset
+SELECT count(*) FROM submeter.claim_commands('p1', 10);
+BEGIN;
+UPDATE submeter.secret SET sealed = set_byte(sealed, 20, get_byte(sealed, 20) # 1) WHERE name = 'meter/1/key';
+SELECT go, split_part(reason, ':', 1) AS reason, password FROM submeter.send_command(1, :command_id, 'p1');
+SELECT state, split_part(detail, ':', 1) AS detail, retry_at > now() AS later FROM submeter.command WHERE command_id = :command_id;
+SELECT tries FROM submeter.meter_key WHERE meter_id = 1;
+ROLLBACK;
+SELECT submeter.report_command(1, :command_id, 'p1', 'returned', NULL, NULL, NULL, 'not sent');
+SELECT submeter.cancel_command(1, :command_id, 'enough');
+
 -- 4. The clock of a meter: a command is timed by it, and refused when it cannot be right.
 SELECT submeter.parse_clock(t) FROM unnest(ARRAY['2026-03-01 12:34:56', '2026-13-01 12:34:56', '2026-02-30 00:00:00', '2026-02-28 25:00:00', 'nonsense', '', NULL]) WITH ORDINALITY u(t, o) ORDER BY o;
 UPDATE submeter.meter_state SET clock_at = NULL WHERE meter_id = 1;

@@ -320,6 +320,20 @@ BEGIN
 		RETURN QUERY SELECT false, 'the clock of the meter is to be read first', NULL::int, NULL::text, NULL::text, NULL::text, NULL::text;
 		RETURN;
 	END IF;
+	SELECT NULL::int AS level, NULL::text AS password, NULL::text AS operator INTO key;
+	BEGIN
+		IF submeter.needs_key(found.site_id, found.meter_id) THEN
+			SELECT * INTO key FROM submeter.take_key(found.site_id, found.meter_id);
+		END IF;
+	EXCEPTION WHEN SQLSTATE '55000' OR SQLSTATE 'XX001' OR SQLSTATE '22023' THEN
+		-- The server has lost the key that opens it: somebody has to put that right, and the command waits as long as it may.
+		refusal := 'the password cannot be opened: ' || SQLERRM;
+		UPDATE submeter.command c
+		SET state = 'queued', lease_until = NULL, claimed_by = NULL, retry_at = at + interval '1 min', detail = refusal
+		WHERE c.site_id = found.site_id AND c.command_id = found.command_id;
+		RETURN QUERY SELECT false, refusal, NULL::int, NULL::text, NULL::text, NULL::text, NULL::text;
+		RETURN;
+	END;
 	UPDATE submeter.command c
 	SET state = 'sent', sent_at = at, lease_until = at + interval '1 min' + interval '2 ms' * coalesce((
 		SELECT max(w.settle_ms) + 2 * max(g.timeout_ms) FROM submeter.meter m
@@ -327,10 +341,6 @@ BEGIN
 		LEFT JOIN submeter.meter_switch w ON w.model = m.model
 		WHERE m.site_id = c.site_id AND m.meter_id = c.meter_id), 0)
 	WHERE c.site_id = found.site_id AND c.command_id = found.command_id;
-	SELECT NULL::int AS level, NULL::text AS password, NULL::text AS operator INTO key;
-	IF submeter.needs_key(found.site_id, found.meter_id) THEN
-		SELECT * INTO key FROM submeter.take_key(found.site_id, found.meter_id);
-	END IF;
 	RETURN QUERY
 	SELECT true, NULL::text, key.level, key.password, key.operator,
 		submeter.valid_until(found.site_id, found.meter_id, found.action, found.close_mode = 'local_key', at),
