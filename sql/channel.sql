@@ -111,10 +111,11 @@ TABLE pg_temp.log;
 INSERT INTO submeter.tenant (site_id, tenant_id, code, name) VALUES (1, 2, 'T2', 'Second shop');
 INSERT INTO submeter.contact (site_id, contact_id, tenant_id, name, phone, channels) VALUES (1, 3, 2, '店主', '13800000001', '{sms}');
 INSERT INTO submeter.account (site_id, account_id, tenant_id, code) VALUES (1, 2, 2, 'A2');
-SELECT submeter.queue_notice(1, 2, 'low_balance', 'low:2', '{"available":5,"threshold":20}', now()) IS NULL AS told_today_already,
-	submeter.queue_notice(1, 2, 'low_balance', 'low:3', '{"available":5,"threshold":20}', now() + interval '1 day') > 0 AS tomorrow,
+SELECT submeter.queue_notice(1, 2, 'low_balance', 'low:2', '{"available":5,"threshold":20}', now()) > 0 AS warned,
 	submeter.queue_notice(1, 2, 'trip_announced', 'trip:2', '{"available":-5,"due_at":"2030-01-01","amount":5}', now(), true) > 0 AS announced;
 -- no approved text for the occasion, no secret: another way is looked for; the budget: three a month
+SELECT submeter.deliver_notices(1);
+SELECT kind, state, next_try_at > now() AS later, last_error FROM submeter.notice WHERE contact_id = 3 ORDER BY notice_id;
 UPDATE submeter.contact SET channels = '{sms,sms2,dingtalk}' WHERE contact_id = 3;
 SELECT submeter.next_channel(1, 3, k, '{}', now()) AS "way for", k FROM unnest('{low_balance,trip_announced}'::text[]) k;
 SELECT submeter.set_secret(1, 'channel/dingtalk/token', NULL);

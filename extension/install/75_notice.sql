@@ -149,22 +149,6 @@ $$;
 COMMENT ON FUNCTION submeter.notice_facts(int, bigint, text, jsonb, timestamptz) IS
 'What a text may mention of an account: names, units, the available balance, and the given facts with money to 2 places and times (due_at, at) local to the site.';
 
-CREATE FUNCTION submeter.warned_today(site_id int, contact_id bigint, time_zone text, as_of timestamptz) RETURNS boolean
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-	-- One person may be a contact of several shops: whoever has the same telephone or mail address.
-	SELECT EXISTS (
-		SELECT FROM submeter.contact me
-		JOIN submeter.contact c ON c.site_id = me.site_id AND (c.contact_id = me.contact_id OR c.phone = me.phone OR lower(c.email) = lower(me.email))
-		JOIN submeter.notice n ON n.site_id = c.site_id AND n.contact_id = c.contact_id AND n.kind = 'low_balance' AND n.state <> 'cancelled'
-			AND n.created_at >= date_trunc('day', warned_today.as_of AT TIME ZONE warned_today.time_zone) AT TIME ZONE warned_today.time_zone
-			AND n.created_at <= warned_today.as_of
-		WHERE me.site_id = warned_today.site_id AND me.contact_id = warned_today.contact_id)
-$$;
-COMMENT ON FUNCTION submeter.warned_today(int, bigint, text, timestamptz) IS
-'Whether a person, as a contact of whichever shop, was warned of a low balance on this local day already.';
-
 CREATE FUNCTION submeter.queue_notice(site_id int, account_id bigint, kind text, dedupe_base text, facts jsonb, as_of timestamptz, urgent boolean DEFAULT false)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -192,7 +176,6 @@ BEGIN
 	-- A viewer need not know of money; that the power went and came concerns everybody.
 	WHERE a.site_id = queue_notice.site_id AND a.account_id = queue_notice.account_id
 		AND (c.role <> 'viewer' OR queue_notice.kind IN ('tripped', 'reconnected', 'press_key'))
-		AND (queue_notice.kind <> 'low_balance' OR NOT submeter.warned_today(c.site_id, c.contact_id, s.time_zone, queue_notice.as_of))
 	ORDER BY c.contact_id
 	ON CONFLICT DO NOTHING;
 	SELECT min(n.notice_id) INTO first_id
@@ -243,6 +226,63 @@ $$;
 COMMENT ON FUNCTION submeter.notice_try_failed(int, bigint, text, timestamptz) IS
 'No channel took a notice: the wait doubles from 30 s, the eighth time is final and raises notice_failed.';
 
+CREATE FUNCTION submeter.warned_today(site_id int, notice_id bigint, time_zone text, as_of timestamptz) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	-- One person may be a contact of several shops: whoever has the same telephone or mail address.
+	SELECT EXISTS (
+		SELECT FROM submeter.notice mine
+		JOIN submeter.contact me ON me.site_id = mine.site_id AND me.contact_id = mine.contact_id
+		JOIN submeter.contact c ON c.site_id = me.site_id AND (c.contact_id = me.contact_id OR c.phone = me.phone OR lower(c.email) = lower(me.email))
+		JOIN submeter.notice n ON n.site_id = c.site_id AND n.contact_id = c.contact_id AND n.kind = 'low_balance' AND n.notice_id <> mine.notice_id
+			AND (n.state = 'sending' OR n.state = 'accepted' AND n.accepted_at <= warned_today.as_of
+				AND n.accepted_at >= date_trunc('day', warned_today.as_of AT TIME ZONE warned_today.time_zone) AT TIME ZONE warned_today.time_zone)
+		WHERE mine.site_id = warned_today.site_id AND mine.notice_id = warned_today.notice_id)
+$$;
+COMMENT ON FUNCTION submeter.warned_today(int, bigint, text, timestamptz) IS
+'Whether the person a notice is for, as a contact of whichever shop, was warned of another low balance on this local day already.';
+
+CREATE FUNCTION submeter.hold_warning(site_id int, notice_id bigint, as_of timestamptz) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	item submeter.notice;
+	zone text := (SELECT s.time_zone FROM submeter.site s WHERE s.site_id = hold_warning.site_id);
+	fresh jsonb;
+BEGIN
+	SELECT n.* INTO STRICT item FROM submeter.notice n WHERE n.site_id = hold_warning.site_id AND n.notice_id = hold_warning.notice_id;
+	IF submeter.warned_today(item.site_id, item.notice_id, zone, hold_warning.as_of) THEN
+		UPDATE submeter.notice n
+		SET next_try_at = ((hold_warning.as_of AT TIME ZONE zone)::date + 1 + time '08:00') AT TIME ZONE zone, last_error = 'one warning a day is enough'
+		WHERE n.site_id = item.site_id AND n.notice_id = item.notice_id;
+		RETURN true;
+	END IF;
+	IF (item.created_at AT TIME ZONE zone)::date = (hold_warning.as_of AT TIME ZONE zone)::date THEN
+		RETURN false;
+	END IF;
+	-- It waited over a night: a later warning has taken its place, or the money came, or it says today's balance.
+	fresh := submeter.notice_facts(item.site_id, item.account_id, item.locale, jsonb_build_object('threshold', item.facts -> 'threshold'), hold_warning.as_of);
+	IF submeter.available_now(item.site_id, item.account_id) >= (item.facts ->> 'threshold')::numeric OR EXISTS (
+		SELECT FROM submeter.notice n WHERE n.site_id = item.site_id AND n.account_id = item.account_id AND n.contact_id = item.contact_id AND n.kind = 'low_balance' AND n.notice_id > item.notice_id)
+	THEN
+		UPDATE submeter.notice n SET state = 'cancelled', last_error = 'no longer so'
+		WHERE n.site_id = item.site_id AND n.notice_id = item.notice_id;
+		RETURN true;
+	END IF;
+	UPDATE submeter.notice n
+	SET facts = fresh, subject = submeter.notice_fill(t.subject, fresh), body = submeter.notice_fill(t.body, fresh)
+	FROM (SELECT t.subject, t.body FROM submeter.notice_template t
+		WHERE t.kind = item.kind AND t.locale = item.locale AND t.channel IN (item.channel, 'file') ORDER BY t.channel = item.channel DESC LIMIT 1) t
+	WHERE n.site_id = item.site_id AND n.notice_id = item.notice_id;
+	RETURN false;
+END
+$$;
+COMMENT ON FUNCTION submeter.hold_warning(int, bigint, timestamptz) IS
+'True when a warning of a low balance is not sent now: the person was warned today already (it comes the next morning, saying that day''s balance), or it is no longer so.';
+
 CREATE FUNCTION submeter.deliver_notice(site_id int, notice_id bigint, as_of timestamptz) RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -263,7 +303,9 @@ BEGIN
 	IF NOT FOUND THEN
 		RETURN false;
 	END IF;
-	IF todo.quiet_to IS NOT NULL OR todo.way IS NULL AND todo.tried = '{}' THEN
+	IF todo.quiet_to IS NULL AND todo.kind = 'low_balance' AND submeter.hold_warning(deliver_notice.site_id, deliver_notice.notice_id, deliver_notice.as_of) THEN
+		RETURN false;
+	ELSIF todo.quiet_to IS NOT NULL OR todo.way IS NULL AND todo.tried = '{}' THEN
 		-- Not the message's fault: it waits without using up a try.
 		UPDATE submeter.notice n
 		SET next_try_at = coalesce(todo.quiet_to, deliver_notice.as_of + interval '5 min'),
@@ -279,8 +321,9 @@ BEGIN
 		RETURN false;
 	END IF;
 	BEGIN
-		PERFORM submeter.notice_file_write(format('notice-%s-%s.eml', todo.site_id, todo.notice_id),
-			submeter.notice_message(format('notice.%s.%s', todo.site_id, todo.notice_id), todo.recipient, todo.email, todo.subject, todo.body, deliver_notice.as_of));
+		PERFORM submeter.notice_file_write(format('notice-%s-%s.eml', n.site_id, n.notice_id),
+			submeter.notice_message(format('notice.%s.%s', n.site_id, n.notice_id), todo.recipient, todo.email, n.subject, n.body, deliver_notice.as_of))
+		FROM submeter.notice n WHERE n.site_id = todo.site_id AND n.notice_id = todo.notice_id;
 		UPDATE submeter.notice n
 		SET state = 'accepted', accepted_at = deliver_notice.as_of, channel = todo.way, attempts = n.attempts + 1, last_error = NULL
 		WHERE n.site_id = deliver_notice.site_id AND n.notice_id = deliver_notice.notice_id;

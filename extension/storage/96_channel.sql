@@ -52,5 +52,5 @@ CREATE POLICY read_site ON submeter.channel_token FOR SELECT TO submeter_admin, 
 GRANT SELECT (site_id, channel, expires_at) ON submeter.channel_token TO submeter_admin, submeter_auditor;
 SELECT submeter.audited(r) FROM unnest('{notice_channel,device}'::text[]) r;
 CREATE INDEX outbound_notice ON submeter.outbound (site_id, ((ref ->> 'notice_id')::bigint)) WHERE kind IN ('notice', 'paid_notice');
-CREATE INDEX notice_warned ON submeter.notice (site_id, contact_id, created_at) WHERE kind = 'low_balance';
+CREATE INDEX notice_warned ON submeter.notice (site_id, contact_id) WHERE kind = 'low_balance';
 CREATE TRIGGER check_template BEFORE INSERT OR UPDATE ON submeter.notice_template FOR EACH ROW EXECUTE FUNCTION submeter.check_template();
