@@ -6,6 +6,7 @@
 
 number=210204000012
 setup 'start the farm' farm_start "$SM_RUN" <<CONF
+zone 8
 port line 0 wire=dlt645
 meter $number DTSY-645 start_kwh=500 ct=20 watts=30000 voltage_v=225 pf=1 split=40/35/25 reversed=0/1/0
 meter 210204000013 DDSY-645 start_kwh=20 watts=400 voltage_v=225 pf=1
@@ -75,4 +76,18 @@ like "$(load_step)" '^failed: This meter moved by 400 W for a load of 8000 W: it
 setup 'the ratio is corrected' sql "DO \$\$ BEGIN PERFORM submeter.correct_setup(1, 1, now() - interval '1 hour', 'transformers 100/5', false, multiplier => 20); END \$\$"
 like "$(load_step)" '^passed: A load of 8000 W' 'and the same test passes'
 like "$(step nameplate '{"model": "DLT645-2007 three-phase relay", "ct": 20, "phases": 3, "rated_current_a": 6}')" '^passed' 'so does the nameplate'
+
+# Its clock is read by the poller; with that the meter has everything.
+has_clock()
+{
+	[ "$(sql 'SELECT clock_at IS NOT NULL FROM submeter.meter_state WHERE meter_id = 1')" = t ]
+}
+wait_for 60 'the poller reads its clock' has_clock
+like "$(step clock)" '^passed: Its clock is -?[0-9]+ s ahead' 'it is right'
+at=$(clock)
+shown=$(awk -v wh="$(farm get line $number register_wh)" 'BEGIN { printf "%.2f", wh / 1000 }')
+setup 'read on' readings_since "$at" 12
+is "$(field "SELECT string_agg(step || ' ' || state, ', ') FROM submeter.commission_meter(1, 1, '{\"serial\": \"$number\", \"own_trip\": \"off\",
+	\"display_kwh\": \"$shown\", \"display_at\": \"${at/+00/+00:00}\", \"phase_order\": \"ok\"}') WHERE step IN ('serial', 'display', 'phases', 'shop', 'signal', 'in service')")" \
+	'serial passed, display passed, phases passed, shop passed, signal passed, in service passed' 'the rest in one call: it is in service'
 done_testing
