@@ -81,6 +81,8 @@ DECLARE
 	zone text := (SELECT s.time_zone FROM submeter.site s WHERE s.site_id = count_readings.site_id);
 	found bigint;
 BEGIN
+	-- One at a time: each reading is counted once.
+	PERFORM FROM submeter.duty_state d WHERE d.site_id = count_readings.site_id AND d.duty = 'history' FOR NO KEY UPDATE;
 	PERFORM submeter.watch_readings(count_readings.site_id, count_readings.as_of);
 	WITH due AS MATERIALIZED (
 		SELECT w.meter_id, w.base_ts, w.counted_to, (extract(epoch FROM g.poll_interval) * 1000)::bigint AS poll_ms,
