@@ -207,6 +207,29 @@ like "$(cat "$SM_RUN/watched")" '> 01 03 00 0C 00 01 44 09.*< 01 03 02 08 F5' 'b
 kill -TERM $watcher
 wait $watcher
 is "$?" 0 'and ends when told'
+# Beside another master on a serial line: a pair of pseudo terminals, and somebody else who asks and answers.
+socat -d -d "pty,raw,echo=0,link=$SM_RUN/here" "pty,raw,echo=0,link=$SM_RUN/there" 2>"$SM_RUN/socat" &
+pair=$!
+is_pair() { [ -e "$SM_RUN/here" ] && [ -e "$SM_RUN/there" ]; }
+wait_for 5 'a pair of lines' is_pair
+"$POLLER" watch --address "$SM_RUN/here:9600:8N1" --wire rtu >"$SM_RUN/heard" 2>&1 &
+watcher=$!
+wait_for 5 'the ear is on the line' grep -q watching "$SM_RUN/heard"
+printf '\x01\x03\x00\x0c\x00\x01\x44\x09\x01\x03\x02\x08\xf5\x7f\xc3' >"$SM_RUN/there"
+wait_for 5 'question and answer are heard' grep -q '"value": \[2293\]' "$SM_RUN/heard"
+like "$(cat "$SM_RUN/heard")" '> 01 03 00 0C 00 01 44 09.*"direction": "request".*< 01 03 02 08 F5 7F C3' 'and told from one another'
+kill -TERM $watcher
+wait $watcher
+is "$?" 0 'the ear leaves'
+"$POLLER" watch --address "$SM_RUN/here:2400:8E1" --wire dlt645 >"$SM_RUN/heard" 2>&1 &
+watcher=$!
+wait_for 5 'on a line of DL/T 645' grep -q watching "$SM_RUN/heard"
+printf '\xfe\xfe\xfe\xfe\x68\xaa\xaa\xaa\xaa\xaa\xaa\x68\x11\x04\x33\x33\x34\x33\xae\x16' >"$SM_RUN/there"
+wait_for 5 'a question is heard' grep -q '"di": "00010000"' "$SM_RUN/heard"
+kill -TERM $watcher
+wait $watcher
+kill $pair
+
 refused 2 'wants --listen' 'nothing to watch' watch --address "$tcp"
 refused 2 'not both' 'too much to watch' watch --address "$tcp" --listen 127.0.0.1:1 --unit 1 --model "$dds"
 
