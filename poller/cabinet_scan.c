@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cabinet.h"
 
@@ -222,6 +223,14 @@ scan_guess(SmScan *scan)
 	free(fits);
 }
 
+/* Tells a person who waits how far it is; programs that read the output are not bothered. */
+static void
+scan_progress(const SmScan *scan, const char *what, int number)
+{
+	if (isatty(STDERR_FILENO))
+		fprintf(stderr, "\r%s %02d, %d found \r", what, number, scan->found);
+}
+
 /* ---- Modbus ---- */
 
 /* Whether somebody answers as this unit; text says how. */
@@ -254,6 +263,7 @@ scan_modbus(SmScan *scan)
 
 	for (unit = scan->cabinet->low; unit <= scan->cabinet->high; unit++)
 	{
+		scan_progress(scan, "asking unit", (int) unit);
 		if (!scan_is_there(scan, (int) unit, &outcome))
 		{
 			if (outcome != PORT_LOST)
@@ -320,6 +330,8 @@ scan_narrow(SmScan *scan, int fixed)
 	{
 		for (pair = 0; pair < 100 && good; pair++)
 		{
+			if (fixed == 0)
+				scan_progress(scan, "asking those that end in", pair);
 			scan->target.address[fixed] = (uint8_t) (pair / 10 << 4 | pair % 10);
 			good = scan_narrow(scan, fixed + 1);
 		}

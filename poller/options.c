@@ -34,6 +34,7 @@ static const char options_help[] =
 	"               HEX from the standard input. modbus-tcp, modbus-rtu-request,\n"
 	"               modbus-rtu-response, dlt645 or q376\n"
 	"  All: --models FILE (own models as text), --timeout-ms N, --frames (show the frames).\n"
+	"  Status: 0 good, 1 not good or nobody there, 2 wrong command line.\n"
 	"\n"
 	"Options of the daemon:\n"
 	"  --dsn CONNINFO      libpq connection string; service=NAME or a passfile keep the password\n"
