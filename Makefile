@@ -77,8 +77,8 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard extension/*.c)))
 SCRIPT = extension/submeter--$(EXTVERSION).sql
 DATA = $(sort $(wildcard extension/upgrade/submeter--*--*.sql))
 DATA_built = $(SCRIPT)
-# Signatures and secrets.
-SHLIB_LINK = -lcrypto
+# Signatures and secrets; codes to scan.
+SHLIB_LINK = -lcrypto -lqrencode
 EXTRA_CLEAN = $(OBJS:.o=.d) results
 NO_INSTALLCHECK = 1
 

@@ -217,4 +217,9 @@ SELECT pg_temp.reply('payment_close', '5', pg_temp.missing('alipay_trade_close_r
 SELECT state, detail, watched FROM pg_temp.orders WHERE id = 5;
 SELECT pg_temp.refusal('SELECT submeter.check_payment(1, 99)') AS unknown;
 
+-- A code to scan: 29 modules for this text, four of white around; its three corners.
+SELECT left(submeter.qr_svg('https://qr.alipay.com/bax01'), 140) AS begins, submeter.qr_svg('https://qr.alipay.com/bax01') ~ 'M4 4h7v1h-7z.*M26 4h7v1h-7z.*M4 26h7v1h-7z.*"/></svg>$' AS corners,
+	length(submeter.qr_svg(repeat('x', 1024))) > 20000 AS longest;
+SELECT pg_temp.refusal($$SELECT submeter.qr_svg('')$$) AS nothing, pg_temp.refusal($$SELECT submeter.qr_svg(repeat('x', 1025))$$) AS too_long;
+
 SELECT * FROM submeter.verify_ledger(1);

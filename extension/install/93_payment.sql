@@ -23,6 +23,12 @@ INSERT INTO submeter.outbound_kind (kind, build, done, repeatable, max_attempts,
 	('payment_refund', 'payment_build', 'payment_done', true, 40, 'money back; the same number again moves nothing twice'),
 	('payment_refund_query', 'payment_build', 'payment_done', true, 6, 'what became of a refund');
 
+CREATE FUNCTION submeter.qr_svg(text text) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'submeter_qr_svg';
+COMMENT ON FUNCTION submeter.qr_svg(text) IS
+'A text as a code to scan (QR, error correction M) in SVG, for pages, bills and mails. 22023 for nothing and for more than 1024 bytes.';
+
 CREATE FUNCTION submeter.merchant_channel() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -627,9 +633,14 @@ BEGIN
 			THEN submeter.apply_payment(payment_done.site_id, item.merchant_id, item.payment_order_id, substr(item.kind, 9), news, payment_done.as_of)
 			ELSE submeter.apply_refund(payment_done.site_id, item.payment_refund_id, news.refund_state, news.detail, payment_done.as_of) END;
 	END IF;
+	IF NOT coalesce(news.verified, false) THEN
+		PERFORM submeter.ask_wechat_keys(payment_done.site_id, item.merchant_id, coalesce(payment_done.headers, '{}'), payment_done.as_of);
+	END IF;
 	UPDATE submeter.payment_event e SET verified = coalesce(news.verified, false), outcome = coalesce(said, 'unknown: ' || coalesce(news.detail, ''))
 	WHERE e.site_id = payment_done.site_id AND e.payment_event_id = event;
-	RETURN CASE WHEN news.result = 'unknown' OR said IS NULL THEN ROW('queued', NULL, news.detail)::submeter.outbound_verdict
+	RETURN CASE WHEN (news.result = 'unknown' OR said IS NULL) AND item.kind IN ('payment_query', 'payment_refund_query')
+			THEN ROW('cancelled', NULL, news.detail)::submeter.outbound_verdict
+		WHEN news.result = 'unknown' OR said IS NULL THEN ROW('queued', NULL, news.detail)::submeter.outbound_verdict
 		WHEN news.result = 'refused' OR said = 'failed' THEN ROW('failed', NULL, news.detail)::submeter.outbound_verdict
 		ELSE ROW('delivered', NULL, said)::submeter.outbound_verdict END;
 END
@@ -743,6 +754,7 @@ BEGIN
 			UPDATE submeter.payment_event e SET outcome = 'failed: ' || problem WHERE e.site_id = target.site_id AND e.payment_event_id = event;
 	END;
 	IF NOT taken THEN
+		PERFORM submeter.ask_wechat_keys(target.site_id, target.merchant_id, coalesce(hear_provider.headers, '{}'), as_of);
 		PERFORM submeter.watch_signatures(target.site_id, target.merchant_id, as_of);
 	END IF;
 	RETURN QUERY SELECT r.status, r.body FROM submeter.payment_reply(target.provider, coalesce(taken, false),
@@ -806,10 +818,49 @@ BEGIN
 		PERFORM submeter.queue_payment(payment_duty.site_id, CASE item.state WHEN 'asked' THEN 'payment_refund' ELSE 'payment_refund_query' END, item.merchant_id, NULL,
 			item.payment_refund_id, payment_duty.as_of + interval '7 days');
 	END LOOP;
+	PERFORM submeter.ask_wechat_keys(m.site_id, m.merchant_id, NULL, payment_duty.as_of) FROM submeter.merchant m
+	WHERE m.site_id = payment_duty.site_id AND m.provider = 'wechat' AND m.enabled
+		AND coalesce(m.keys_asked_at < payment_duty.as_of - interval '12 hours', true);
 	RETURN asked;
 END
 $$;
 COMMENT ON FUNCTION submeter.payment_duty(int, timestamptz) IS
 'Duty: has the providers asked about orders and refunds that are under way, sooner at first and less and less often; also for a while about orders that were closed. Returns how many.';
+
+CREATE FUNCTION submeter.verify_payments(site_id int)
+RETURNS TABLE (problem text, account_id bigint, transfer_id bigint, expected numeric, found numeric)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH receipt AS (
+		SELECT r.*, t.amount AS booked, t.idempotency_key AS key, format('payment:%s:%s:%s', m.provider, r.merchant_id, r.provider_transaction) AS wanted
+		FROM submeter.payment_receipt r
+		JOIN submeter.merchant m ON m.site_id = r.site_id AND m.merchant_id = r.merchant_id
+		LEFT JOIN submeter.transfer t ON t.site_id = r.site_id AND t.transfer_id = r.transfer_id AND t.leg = 1
+		WHERE r.site_id = verify_payments.site_id
+	)
+	SELECT format('receipt %s is not in the books', r.payment_receipt_id), r.account_id, r.transfer_id, r.amount, coalesce(r.booked, 0)
+	FROM receipt r WHERE r.booked IS DISTINCT FROM r.amount OR r.key IS DISTINCT FROM r.wanted
+	UNION ALL
+	SELECT 'money of a provider without a receipt', t.account_id, t.transfer_id, 0, t.amount
+	FROM submeter.transfer t
+	WHERE t.site_id = verify_payments.site_id AND t.kind = 'recharge' AND t.idempotency_key LIKE 'payment:%'
+		AND NOT EXISTS (SELECT FROM receipt r WHERE r.transfer_id = t.transfer_id)
+	UNION ALL
+	SELECT format('order %s is paid without money, or the other way round', o.payment_order_id), o.account_id, NULL, o.amount, coalesce(sum(r.amount), 0)
+	FROM submeter.payment_order o
+	LEFT JOIN receipt r ON r.payment_order_id = o.payment_order_id
+	WHERE o.site_id = verify_payments.site_id AND o.merchant_id IS NOT NULL
+	GROUP BY o.payment_order_id, o.account_id, o.amount, o.state
+	HAVING (o.state = 'paid') <> (count(r.payment_receipt_id) > 0)
+	UNION ALL
+	SELECT format('receipt %s was paid back more than once', r.payment_receipt_id), r.account_id, r.transfer_id, r.amount, sum(f.amount)
+	FROM receipt r
+	JOIN submeter.payment_refund f ON f.site_id = r.site_id AND f.payment_receipt_id = r.payment_receipt_id AND f.state <> 'failed'
+	GROUP BY r.payment_receipt_id, r.account_id, r.transfer_id, r.amount
+	HAVING sum(f.amount) > r.amount
+$$;
+COMMENT ON FUNCTION submeter.verify_payments(int) IS
+'Part of verify_ledger: each receipt of a provider is one movement of its amount and the other way round, orders are paid when there is money for them, and nothing goes back twice.';
 
 GRANT EXECUTE ON FUNCTION submeter.payment_notify(text, jsonb, bytea) TO submeter_courier;

@@ -241,3 +241,87 @@ END
 $$;
 COMMENT ON FUNCTION submeter.wechat_notify(jsonb, jsonb, bytea, timestamptz) IS
 'What a notification of WeChat Pay says, in our words; not verified unless WeChat Pay signed it and it is for this merchant.';
+
+-- Platform certificates: WeChat Pay exchanges them every few years, and tells so by signing with one we do not have yet.
+
+INSERT INTO submeter.outbound_kind (kind, build, done, repeatable, max_attempts, description) VALUES
+	('wechat_keys', 'wechat_keys_build', 'wechat_keys_done', true, 6, 'the platform certificates of WeChat Pay');
+
+CREATE FUNCTION submeter.ask_wechat_keys(site_id int, merchant_id bigint, headers jsonb, as_of timestamptz) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	base text;
+BEGIN
+	-- Once in twelve hours; sooner when something is signed with a key that is not here. A merchant with the public key only
+	-- has no certificates to ask for.
+	UPDATE submeter.merchant m SET keys_asked_at = ask_wechat_keys.as_of
+	WHERE m.site_id = ask_wechat_keys.site_id AND m.merchant_id = ask_wechat_keys.merchant_id AND m.provider = 'wechat' AND m.enabled
+		AND coalesce(m.keys_asked_at < ask_wechat_keys.as_of - CASE WHEN ask_wechat_keys.headers IS NULL THEN interval '12 hours' ELSE interval '30 s' END, true)
+		AND NOT coalesce((SELECT bool_and(k.key_name LIKE 'PUB\_KEY\_ID\_%') FROM submeter.merchant_key k WHERE k.site_id = m.site_id AND k.merchant_id = m.merchant_id), false)
+		AND (ask_wechat_keys.headers IS NULL OR NOT EXISTS (
+			SELECT FROM submeter.merchant_key k
+			WHERE k.site_id = m.site_id AND k.merchant_id = m.merchant_id AND k.key_name = submeter.header_value(ask_wechat_keys.headers, 'Wechatpay-Serial')))
+	RETURNING m.api_base INTO base;
+	IF base IS NOT NULL THEN
+		PERFORM submeter.queue_outbound(ask_wechat_keys.site_id, 'wechat_keys', jsonb_build_object('merchant_id', ask_wechat_keys.merchant_id),
+			substring(base FROM '^https?://([^/]+)'), 'wechat', NULL, ask_wechat_keys.as_of + interval '1 hour', ask_wechat_keys.merchant_id::text);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION submeter.ask_wechat_keys(int, bigint, jsonb, timestamptz) IS
+'Has a merchant''s platform certificates of WeChat Pay fetched when it is time, or when the headers of a message name a key that is not here.';
+
+CREATE FUNCTION submeter.wechat_keys_build(site_id int, outbound_id bigint, as_of timestamptz) RETURNS submeter.outbound_request
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	item record;
+	request submeter.outbound_request;
+BEGIN
+	SELECT * INTO STRICT item FROM submeter.payment_facts(wechat_keys_build.site_id, wechat_keys_build.outbound_id);
+	request := submeter.wechat_call(item.merchant, 'GET', '/v3/certificates', NULL, wechat_keys_build.as_of);
+	request.options := jsonb_build_object('max_answer_bytes', 1048576) || (item.merchant -> 'options');
+	RETURN request;
+END
+$$;
+COMMENT ON FUNCTION submeter.wechat_keys_build(int, bigint, timestamptz) IS 'Builder of the request for platform certificates.';
+
+CREATE FUNCTION submeter.wechat_keys_done(site_id int, outbound_id bigint, outcome text, status int, headers jsonb, body bytea, as_of timestamptz)
+RETURNS submeter.outbound_verdict
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	item record;
+	fetched jsonb;
+	api_key text;
+BEGIN
+	IF wechat_keys_done.outcome <> 'answered' OR wechat_keys_done.status <> 200 THEN
+		RETURN NULL;
+	END IF;
+	SELECT * INTO STRICT item FROM submeter.payment_facts(wechat_keys_done.site_id, wechat_keys_done.outbound_id);
+	api_key := submeter.secret_text(wechat_keys_done.site_id, format('merchant/%s/api_v3_key', item.merchant_id));
+	-- Sealed with our APIv3 key, so nobody else made them; and one of them signed the answer as a whole.
+	SELECT jsonb_object_agg(d.value ->> 'serial_no', jsonb_build_object('pem', convert_from(submeter.wechat_unwrap(d.value -> 'encrypt_certificate', api_key), 'UTF8'),
+			'until', d.value ->> 'expire_time')) INTO fetched
+	FROM jsonb_array_elements(submeter.json_of(wechat_keys_done.body) -> 'data') d;
+	IF NOT submeter.wechat_verify(coalesce(wechat_keys_done.headers, '{}'), wechat_keys_done.body,
+		(SELECT jsonb_object_agg(f.key, f.value -> 'pem') FROM jsonb_each(fetched) f), wechat_keys_done.as_of)
+	THEN
+		RETURN ROW('queued', NULL, 'not signed by one of the certificates in it')::submeter.outbound_verdict;
+	END IF;
+	INSERT INTO submeter.merchant_key AS k (site_id, merchant_id, key_name, pem, valid_until, fetched_at)
+	SELECT wechat_keys_done.site_id, item.merchant_id, f.key, f.value ->> 'pem', (f.value ->> 'until')::timestamptz, wechat_keys_done.as_of
+	FROM jsonb_each(fetched) f
+	ON CONFLICT ON CONSTRAINT merchant_key_pkey DO UPDATE SET valid_until = EXCLUDED.valid_until, fetched_at = EXCLUDED.fetched_at
+	WHERE k.pem = EXCLUDED.pem;
+	RETURN ROW('delivered', NULL, format('%s certificates', (SELECT count(*) FROM jsonb_object_keys(fetched))))::submeter.outbound_verdict;
+END
+$$;
+COMMENT ON FUNCTION submeter.wechat_keys_done(int, bigint, text, int, jsonb, bytea, timestamptz) IS
+'Taker of platform certificates: those that were sealed for this merchant and sign their own answer become keys of the merchant, until they expire.';

@@ -1,0 +1,229 @@
+#!/bin/bash
+# Payments end to end: orders and refunds through the courier to simulated providers, notifications
+# back through it. Whatever is lost, doubled, forged or late on the way, money is credited once.
+# shellcheck source=tests/e2e/poller.sh
+. "$(dirname "$0")/poller.sh"
+
+COURIER=$here/../../poller/submeter-courier
+PROVIDER=$here/../sim/provider
+PORT=$(port_free)
+
+provider_start()
+{
+	"$PROVIDER/server.py" >"$SM_RUN/provider.out" 2>"$SM_RUN/provider.err" &
+	PROVIDER_PID=$!
+	wait_for 20 'the providers answer' grep -q ready "$SM_RUN/provider.out"
+	BASE=$(sed -n 's/^ready //p' "$SM_RUN/provider.out")
+}
+
+courier_start()
+{
+	"$COURIER" --allow-root --dsn "$(server_conninfo db | sed 's/user=postgres/user=carrier/')" --name "courier$((++COURIER_NR))" \
+		--listen "127.0.0.1:$PORT" --log-level debug >>"$SM_RUN/courier.log" 2>&1 &
+	COURIER_PID=$!
+}
+
+stop_all()
+{
+	kill "$COURIER_PID" "$PROVIDER_PID" 2>/dev/null
+	wait "$COURIER_PID" "$PROVIDER_PID" 2>/dev/null
+	((_tap_failed == 0)) || diag "$(tail -n 30 "$SM_RUN/courier.log"; tail -n 5 "$SM_RUN/provider.err"
+		sql 'SELECT source, verified, outcome FROM submeter.payment_event ORDER BY payment_event_id DESC LIMIT 10'
+		sql "SELECT kind, ref, state, attempts, detail FROM submeter.outbound WHERE state NOT IN ('delivered', 'cancelled') LIMIT 10")"
+}
+
+ctl()
+{
+	"$PROVIDER/providerctl" "$BASE" "$@"
+}
+
+# merchant_open ID provider=… mode=…: opens an account there and enters here what it got.
+merchant_open()
+{
+	local id=$1
+	shift
+	ctl merchant "$@" >"$SM_RUN/merchant.$id" || return
+	/usr/bin/python3 - "$id" "$BASE" "http://127.0.0.1:$PORT" "$SM_RUN/merchant.$id" >"$SM_RUN/merchant.sql" <<'END'
+import json, sys
+number, base, notify, path = sys.argv[1:]
+got = json.load(open(path))
+text = lambda value: 'NULL' if value is None else "'" + value.replace("'", "''") + "'"
+alipay = 'app_id' in got
+certificate = alipay and got['mode'] == 'cert'
+print('INSERT INTO submeter.merchant (site_id, merchant_id, provider, name, mode, app, seller, key_serial, app_cert, root_cert, notify_base, api_base) VALUES (1, %s);' % ', '.join([
+    number, text('alipay' if alipay else 'wechat'), text('m' + number), text('certificate' if certificate else 'public_key'),
+    text(got['app_id'] if alipay else got['appid']), text(got['seller_id'] if alipay else got['mchid']), text(got.get('merchant_serial')),
+    text(got['app_cert']) if certificate else 'NULL', text(got['alipay_root_cert']) if certificate else 'NULL', text(notify), text(base)]))
+if alipay:
+    keys = {'alipay': got['alipay_cert'] if certificate else got['alipay_public_key']}
+elif got['mode'] == 'key':
+    keys = {got['public_key_id']: got['public_key']}
+else:
+    keys = {got['platform_serial']: got['platform_cert']}
+for name, pem in keys.items():
+    print('INSERT INTO submeter.merchant_key (site_id, merchant_id, key_name, pem) VALUES (1, %s, %s, %s);' % (number, text(name), text(pem)))
+print('SELECT submeter.set_secret(1, %s, %s);' % (text('merchant/%s/private_key' % number), text(got['app_private_key'] if alipay else got['merchant_private_key'])))
+if not alipay:
+    print('SELECT submeter.set_secret(1, %s, %s);' % (text('merchant/%s/api_v3_key' % number), text(got['api_v3_key'])))
+END
+	server_psql db -v ON_ERROR_STOP=1 -f "$SM_RUN/merchant.sql" >/dev/null
+}
+
+# order PROVIDER AMOUNT KEY: begins a payment and prints its id; number ID: what the provider calls it.
+order()
+{
+	sql "SELECT (submeter.create_payment(1, 1, '$1', $2, '$3')).payment_order_id"
+}
+
+number()
+{
+	sql "SELECT out_trade_no FROM submeter.payment_order WHERE payment_order_id = $1"
+}
+
+shown()
+{
+	says t sql "SELECT (submeter.check_payment(1, $1)).qr IS NOT NULL"
+}
+
+receipts()
+{
+	sql "SELECT string_agg(kind || ' ' || amount, ', ' ORDER BY payment_receipt_id) FROM submeter.payment_receipt WHERE payment_order_id = $1"
+}
+
+COURIER_NR=0
+at_exit stop_all
+setup 'start the providers' provider_start
+setup 'start the server' field_start "submeter.databases = 'postgres'" "submeter.naptime = '100ms'"
+setup 'an account' sql "INSERT INTO submeter.tenant (site_id, tenant_id, code, name) VALUES (1, 1, 't', 'Tenant');
+	INSERT INTO submeter.account (site_id, account_id, tenant_id, code) VALUES (1, 1, 1, 'A-101'), (1, 2, 1, 'A-102')"
+setup 'a merchant at Alipay' merchant_open 1 provider=alipay mode=cert
+setup 'a merchant at WeChat Pay' merchant_open 2 provider=wechat mode=key
+setup 'a login for couriers' sql "CREATE ROLE carrier LOGIN; GRANT submeter_courier TO carrier;
+	INSERT INTO submeter.site_member (site_id, login) VALUES (1, 'carrier')"
+courier_start
+
+# Both providers, the plain way
+for provider in alipay wechat; do
+	id=$(order "$provider" 20 "plain-$provider")
+	wait_for 20 "$provider: a code to show" shown "$id"
+	[ "$provider" = wechat ] || ctl scan "order=$(number "$id")" >/dev/null
+	ctl pay "order=$(number "$id")" >/dev/null
+	wait_for 20 "$provider: paid and credited" says 'order 20.00' receipts "$id"
+	ctl again "order=$(number "$id")" times=32 parallel=true >/dev/null
+	wait_for 20 "$provider: thirty-two more notifications are heard" \
+		says t sql "SELECT count(*) >= 33 FROM submeter.payment_event WHERE source = 'notify' AND payment_order_id = $id AND verified"
+	is "$(receipts "$id")" 'order 20.00' "$provider: and credit nothing"
+done
+is "$(sql 'SELECT submeter.balance(1, 1)')" 40.00 'the balance has both'
+
+# Nobody tells us: asking finds it.
+id=$(order alipay 7 silent)
+wait_for 20 'a code' shown "$id"
+ctl scan "order=$(number "$id")" >/dev/null
+ctl pay "order=$(number "$id")" notify=false >/dev/null
+wait_for 40 'a payment nobody told us about is found by asking' says 'order 7.00' receipts "$id"
+
+# What goes wrong on the way
+ctl fault kind=after-drop endpoint=alipay.trade.precreate >/dev/null
+id=$(order alipay 3 lost)
+wait_for 40 'a request that arrived and whose answer was lost is the same order' shown "$id"
+is "$(ctl journal "order=$(number "$id")" | grep -o '"method": "alipay.trade.precreate"' | wc -l)" 2 'asked for twice'
+for kind in wrong-signature gbk-error no-signature reserialise; do
+	ctl fault kind=$kind endpoint=alipay.trade.precreate >/dev/null
+	id=$(order alipay 3 "bad-$kind")
+	wait_for 40 "an answer with $kind is not believed, the next one is" shown "$id"
+done
+ctl signtest every=2 >/dev/null
+for n in 1 2 3 4; do
+	id=$(order wechat 2 "probe-$n")
+	wait_for 60 "probe $n: a code" shown "$id"
+	ctl pay "order=$(number "$id")" >/dev/null
+	wait_for 60 "probe $n: paid whatever is probed" says 'order 2.00' receipts "$id"
+done
+ctl signtest every=0 >/dev/null
+is "$(sql "SELECT count(*) FROM submeter.alarm WHERE rule = 'payment_signature'")" 0 'probes raise no alarm'
+id=$(order wechat 5 other)
+wait_for 20 'a code' shown "$id"
+ctl pay "order=$(number "$id")" amount=499 >/dev/null
+wait_for 20 'another amount is credited as it came' says 'other_amount 4.99' receipts "$id"
+is "$(sql "SELECT detail ->> 'why' || ' ' || amount FROM submeter.proposal WHERE source = 'payment'")" 'other_amount 4.99' 'and proposed for refund'
+
+# The same thing over both: the second one is closed at its provider, or else proposed for refund.
+first=$(order alipay 9 twice)
+second=$(order wechat 9 twice)
+wait_for 20 'both codes' shown "$first"
+wait_for 20 'are shown' shown "$second"
+ctl scan "order=$(number "$first")" >/dev/null
+ctl pay "order=$(number "$first")" >/dev/null
+wait_for 20 'one is paid' says 'order 9.00' receipts "$first"
+wait_for 20 'the other is closed at its provider' says closed sql "SELECT state FROM submeter.payment_order WHERE payment_order_id = $second"
+is "$(ctl pay "order=$(number "$second")" .paid)" false 'where it cannot be paid any more'
+
+# Money back, the way it came
+before=$(sql 'SELECT submeter.balance(1, 1)')
+ok 'a refund over two providers' sql "SELECT submeter.refund(1, 1, 60, 'moved out', 'r1')"
+wait_for 40 'the providers are asked' says t sql "SELECT bool_and(state <> 'asked') FROM submeter.payment_refund"
+for refund in $(sql "SELECT f.out_request_no FROM submeter.payment_refund f JOIN submeter.payment_receipt r USING (site_id, payment_receipt_id) WHERE r.merchant_id = 2 ORDER BY 1"); do
+	ctl settle-refund "refund=$refund" >/dev/null
+done
+wait_for 40 'and all of it arrives' says 60.00 sql "SELECT sum(amount) FROM submeter.payment_refund WHERE state = 'done'"
+is "$(sql "SELECT $before - submeter.balance(1, 1)")" 60.00 'taken from the balance once'
+
+# A merchant with platform certificates: they are exchanged, the old one is gone, nobody does anything here.
+setup 'a merchant with certificates' merchant_open 3 provider=wechat mode=cert
+ctl rotate provider=wechat withdraw=true >/dev/null
+id=$(order wechat 6 rotated)
+wait_for 90 'an answer signed with a certificate that is not here has it fetched' shown "$id"
+ctl pay "order=$(number "$id")" >/dev/null
+wait_for 20 'and what it signs is believed' says 'order 6.00' receipts "$id"
+is "$(sql 'SELECT count(*) FILTER (WHERE fetched_at IS NULL), count(*) FILTER (WHERE valid_until > now()) FROM submeter.merchant_key WHERE merchant_id = 3')" '1|1' \
+	'the new one stands beside the old one until it expires'
+
+# Random episodes with faults, while couriers and the server die.
+faults=(alipay.trade.precreate alipay.trade.query 'POST /v3/pay/transactions/native' 'GET /v3/pay/transactions/out-trade-no/{n}' notify)
+kinds=(drop after-drop wrong-signature truncate reserialise tamper)
+RANDOM=7
+for n in {1..40}; do
+	provider=alipay
+	((RANDOM % 2 == 0)) || provider=wechat
+	ctl fault kind="${kinds[RANDOM % ${#kinds[@]}]}" endpoint="${faults[RANDOM % ${#faults[@]}]}" >/dev/null 2>&1
+	ids[n]=$(order "$provider" "$((n % 7 + 1)).$((n % 9))1" "episode-$n")
+	providers[n]=$provider
+	case $n in
+		12) kill -9 "$COURIER_PID"; wait "$COURIER_PID" 2>/dev/null; courier_start ;;
+		24) server_stop db immediate; server_start db >/dev/null 2>&1 ;;
+	esac
+done
+ctl clear >/dev/null
+paid=0
+for n in {1..40}; do
+	((n % 5 != 0)) || continue
+	wait_for 120 "episode $n: a code" shown "${ids[n]}" >/dev/null || { fail "episode $n: no code"; continue; }
+	[ "${providers[n]}" = wechat ] || ctl scan "order=$(number "${ids[n]}")" >/dev/null
+	((n % 3 != 0)) || ctl fault kind=drop endpoint=notify >/dev/null
+	ctl pay "order=$(number "${ids[n]}")" notify="$([ $((n % 4)) = 0 ] && echo false || echo true)" >/dev/null
+	paid=$((paid + 1))
+done
+episodes()
+{
+	sql "SELECT count(*) FROM submeter.payment_receipt r JOIN submeter.payment_order o USING (site_id, payment_order_id) WHERE o.idempotency_key LIKE 'episode-%'"
+}
+wait_for 120 'every episode that was paid is credited' says "$paid" episodes
+is "$(sql "SELECT count(*) FROM submeter.payment_receipt GROUP BY merchant_id, provider_transaction HAVING count(*) > 1" | wc -l)" 0 'each transaction once'
+
+# The providers' own book and ours
+ctl book >"$SM_RUN/book"
+is "$(/usr/bin/python3 - "$SM_RUN/book" <<'END'
+import json, sys
+from decimal import Decimal
+total = Decimal(0)
+for row in json.load(open(sys.argv[1])):
+    total += Decimal(row['paid']) - Decimal(row['refunded'])
+print('%.2f' % total)
+END
+)" "$(sql "SELECT -sum(CASE WHEN t.credit_id = l.ledger_account_id THEN t.amount ELSE -t.amount END) FROM submeter.ledger_account l
+	JOIN submeter.transfer t ON t.site_id = l.site_id AND l.ledger_account_id IN (t.debit_id, t.credit_id) WHERE l.code IN ('clearing:alipay', 'clearing:wechat')")" \
+	'what the providers hold is what our books say'
+is "$(sql 'SELECT count(*) FROM submeter.verify_ledger(1)')" 0 'the ledger is verified'
+ok 'no secret is in any log' eval '! grep -qE "BEGIN (RSA )?PRIVATE|$(sed -n "s/.*\"api_v3_key\": \"\([^\"]*\)\".*/\1/p" "$SM_RUN/merchant.2")" "$(server_log db)" "$SM_RUN/courier.log"'
+done_testing
