@@ -371,6 +371,18 @@ $$;
 COMMENT ON FUNCTION submeter.resend_outbound(int, bigint, text) IS
 'A person has a request sent again that failed or whose outcome is unknown. Passes the approval hook with {outbound_id}. 55000 for any other.';
 
+CREATE FUNCTION submeter.tidy_outbound(site_id int, as_of timestamptz) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+	DELETE FROM submeter.outbound o
+	WHERE o.site_id = tidy_outbound.site_id AND o.state IN ('delivered', 'cancelled') AND o.finished_at < tidy_outbound.as_of - interval '30 days';
+	DELETE FROM submeter.outbound o
+	WHERE o.site_id = tidy_outbound.site_id AND o.state IN ('failed', 'unknown') AND o.finished_at < tidy_outbound.as_of - interval '1 year'
+$$;
+COMMENT ON FUNCTION submeter.tidy_outbound(int, timestamptz) IS
+'Removes requests that were carried a month ago, and those that failed a year ago. What providers said about payments stays in payment_event.';
+
 GRANT EXECUTE ON FUNCTION submeter.courier_sites(), submeter.claim_outbound(text, int),
 	submeter.report_outbound(int, bigint, text, text, int, jsonb, bytea, text)
 TO submeter_courier;

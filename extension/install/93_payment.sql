@@ -818,6 +818,10 @@ BEGIN
 		PERFORM submeter.queue_payment(payment_duty.site_id, CASE item.state WHEN 'asked' THEN 'payment_refund' ELSE 'payment_refund_query' END, item.merchant_id, NULL,
 			item.payment_refund_id, payment_duty.as_of + interval '7 days');
 	END LOOP;
+	PERFORM submeter.tidy_outbound(payment_duty.site_id, payment_duty.as_of);
+	-- Anybody can send us nonsense; it is kept for a week.
+	DELETE FROM submeter.payment_event e
+	WHERE e.site_id = payment_duty.site_id AND e.source = 'notify' AND NOT e.verified AND e.received_at < payment_duty.as_of - interval '7 days';
 	PERFORM submeter.ask_wechat_keys(m.site_id, m.merchant_id, NULL, payment_duty.as_of) FROM submeter.merchant m
 	WHERE m.site_id = payment_duty.site_id AND m.provider = 'wechat' AND m.enabled
 		AND coalesce(m.keys_asked_at < payment_duty.as_of - interval '12 hours', true);

@@ -122,6 +122,7 @@ CREATE TABLE submeter.payment_event (
 	FOREIGN KEY (site_id, merchant_id) REFERENCES submeter.merchant
 );
 CREATE INDEX payment_event_order ON submeter.payment_event (site_id, payment_order_id) WHERE payment_order_id IS NOT NULL;
+CREATE INDEX payment_event_foreign ON submeter.payment_event (site_id, received_at) WHERE source = 'notify' AND NOT verified;
 CREATE INDEX payment_event_merchant ON submeter.payment_event (site_id, merchant_id, received_at);
 SELECT submeter.describe('payment_event', 'What providers said, byte for byte, before anything was made of it (支付报文).', '{
 	"payment_event_id":"the message","merchant_id":"to which merchant","source":"notify: the provider came to us; else what we had asked","received_at":"when","headers":"HTTP headers","body":"body as it came","verified":"whether its signature is the provider''s",
