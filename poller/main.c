@@ -357,9 +357,8 @@ main_is_quiet(const SmPoller *poller)
 static int
 main_run(SmPoller *poller)
 {
-	SmFieldHooks hooks = {poller,      main_reading, main_slowness, main_ask,
-						  main_report, main_history, main_changed,  main_dialled_in,
-						  main_clock};
+	SmFieldHooks hooks = {poller,       main_reading, main_slowness,   main_ask,  main_report,
+						  main_history, main_changed, main_dialled_in, main_clock};
 	SmControlEvents events = {poller, main_planned, main_plan_failed};
 	SmControlRole role = poller->options.check  ? CONTROL_LOOK
 						 : poller->options.once ? CONTROL_ONCE

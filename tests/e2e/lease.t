@@ -26,11 +26,12 @@ make_plan()
 }
 setup 'make a plan' make_plan
 
-# start NAME: a poller of that name with a spool of its own; its process in PID_NAME.
+# start NAME: a poller of that name with a spool of its own; its process in pid[NAME].
+declare -A pid
 start()
 {
 	"$POLLER" --allow-root --dsn "$(poller_dsn)" --spool "$SM_RUN/spool.$1" --name "$1" >>"$SM_RUN/$1.log" 2>&1 &
-	eval "PID_$1=$!"
+	pid[$1]=$!
 	at_exit kill "$!"
 }
 shares()
@@ -78,8 +79,8 @@ wait_for 20 'commands come through at both' says 4 sql "SELECT count(*) FROM sub
 is "$(sql "SELECT count(DISTINCT claimed_by) FROM submeter.command WHERE command_id IN ($ids)")" 2 'each carried its own'
 
 # Killed while it has a command.
-kill -9 "$PID_one"
-wait "$PID_one" 2>/dev/null
+kill -9 "${pid[one]}"
+wait "${pid[one]}" 2>/dev/null
 killed=$(date +%s)
 ids=$(sql "SELECT string_agg(submeter.request_command(1, n, 'close', 'test')::text, ',') FROM generate_series(1, 4) n")
 wait_for 60 'a killed poller is replaced' says 4 shares
@@ -95,15 +96,15 @@ start one
 wait_for 40 'one that comes back has its share' says '2 2' shares
 
 # One that cannot reach the database lets go before its leases run out, for the others take over.
-kill -STOP "$PID_one"
+kill -STOP "${pid[one]}"
 wait_for 60 'one that stands still is replaced' says 4 shares
 t=$(now)
 wait_for 20 'by the other one' all_read_since "$t"
-kill -CONT "$PID_one"
+kill -CONT "${pid[one]}"
 wait_for 40 'and is welcome again' says '2 2' shares
 
-kill -TERM "$PID_two"
-ok 'a poller that stops' wait "$PID_two"
+kill -TERM "${pid[two]}"
+ok 'a poller that stops' wait "${pid[two]}"
 wait_for 15 'gives its leases back at once' says 4 shares
 is "$(sql "SELECT string_agg(poller, ' ') FROM submeter.poller")" one 'and is not missed'
 
@@ -116,8 +117,8 @@ wait_for 25 'a run whose name a newer one has is told' grep -q 'another run of p
 t=$(now)
 wait_for 20 'the newer one reads' all_read_since "$t"
 is "$(most_connections)" 1 'alone'
-kill -TERM "$PID_one"
-ok 'the older run stops cleanly' wait "$PID_one"
+kill -TERM "${pid[one]}"
+ok 'the older run stops cleanly' wait "${pid[one]}"
 is "$(shares)" 4 'and takes nothing along'
 kill -TERM "$copy"
 ok 'the newer one, too' wait "$copy"

@@ -91,7 +91,13 @@ device dial z 1 "$(hex MAD1)"
 wait_for 10 'both are shown to who is to let them in' says "127.0.0.1:$port 127.0.0.1 \x4d414431 MAD1 2
 127.0.0.1:$port 127.0.0.1 \x4d4f4531 MOE1 1" \
 	sql "SELECT concat_ws(' ', address, peer, first_bytes, first_text, times) FROM submeter.gateway_stranger WHERE first_bytes <> '' ORDER BY 1"
+plans()
+{
+	[ "$(grep -c 'info: plan:' "$POLLER_LOG")" -gt "$1" ]
+}
+n=$(grep -c 'info: plan:' "$POLLER_LOG")
 sql "UPDATE submeter.gateway SET registration = (SELECT first_bytes FROM submeter.gateway_stranger WHERE first_text = 'MAD1') WHERE gateway_id = 3" >/dev/null
+wait_for 10 'the plan knows it then' plans "$n"
 device dial z2 9000 "$(hex MAD1)"
 wait_for 10 'what it says can be copied into the registration' between 3 90000 100000
 sql "UPDATE submeter.gateway SET enabled = false WHERE gateway_id = 3" >/dev/null

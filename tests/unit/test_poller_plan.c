@@ -116,7 +116,8 @@ test_plan(void)
 	int i;
 
 	is(plan->model_count, 4, "four of six models are of use");
-	ok(!plan->models[0].keeps && plan->models[2].keeps, "one keeps its registers of each hour or day");
+	ok(!plan->models[0].keeps && plan->models[2].keeps,
+	   "one keeps its registers of each hour or day");
 	is(plan->models[0].point_count, 3, "the points that make sense");
 	is(plan->models[0].block_count, 1, "in one request");
 	ok(plan->models[0].switches[SWITCH_OPEN].known && plan->models[0].switches[SWITCH_CLOSE].known,
