@@ -67,7 +67,11 @@ device say a "$(hex BEAT)"
 wait_for 5 'a heartbeat is answered' heard "a heard $(hex OK)"
 device say a "$(hex "MOD1
 BEATBEAT")"
-wait_for 5 'between repetitions and line ends, too' heard "a heard $(hex OKOK)"
+all_heard()
+{
+	[ "$(awk '$1 == "a" && $2 == "heard" { printf "%s", $3 }' "$SM_RUN/device.out")" = "$1" ]
+}
+wait_for 5 'between repetitions and line ends, too' all_heard "$(hex OKOKOK)"
 device say b FE
 wait_for 5 'one of a single byte' heard 'b heard ff'
 n=$(readings 1)
