@@ -1,7 +1,7 @@
 /*
  * test_poller_plan.c - plans, good and malformed: what cannot be right is left out with a reason
  */
-/* links: poller/plan.c poller/route.c poller/coalesce.c poller/point.c poller/mbap.c poller/wire.c poller/rtu.c poller/dlt645.c poller/dlt645_build.c poller/q376.c poller/base.c */
+/* links: poller/plan.c poller/plan_model.c poller/route.c poller/coalesce.c poller/point.c poller/mbap.c poller/wire.c poller/rtu.c poller/dlt645.c poller/dlt645_build.c poller/q376.c poller/base.c */
 /* libs: -lpq -lm */
 #include <stdlib.h>
 
