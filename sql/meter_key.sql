@@ -239,7 +239,7 @@ AS $$
 DECLARE
 	shift int := (set_zone.minute - extract(minute FROM clock_timestamp())::int + 60) % 60;
 BEGIN
-	UPDATE submeter.site SET time_zone = format('XXX-00:%s', lpad(shift::text, 2, '0')) WHERE site_id = 1;
+	UPDATE submeter.site SET time_zone = format('ABC-00:%s', lpad(shift::text, 2, '0')) WHERE site_id = 1;
 END
 $$;
 UPDATE submeter.meter_state SET clock_offset_s = 60, clock_at = now(), clock_error = NULL, clock_asked_at = now() WHERE meter_id = 1;

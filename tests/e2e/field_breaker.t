@@ -214,7 +214,7 @@ clocks_asked()
 	[ "$(sql "$1")" = t ]
 }
 shift_min=$(((30 - $(date -u +%-M) + 60) % 60))
-sql "UPDATE submeter.site SET time_zone = 'XXX-08:$(printf %02d $shift_min)'"
+sql "UPDATE submeter.site SET time_zone = 'ABC-08:$(printf %02d $shift_min)'"
 for unit in 1 2 3 4; do
 	farm set a 00000000000$unit clock_offset_s=$((shift_min * 60 + (unit == 1 ? 90 : 0)))
 done
