@@ -60,6 +60,14 @@ fault()
 urllib.request.urlopen(sys.argv[1] + "/fault", ("{\"channel\":\"%s\",\"answer\":\"%s\"}" % (sys.argv[2], sys.argv[3])).encode())' "$CHANNELS" "$1" "$2"
 }
 
+# What became of messages and requests that were not delivered, when a test failed.
+notices_tell()
+{
+	((_tap_failed == 0)) || diag "$(sql "SELECT notice_id, contact_id, channel, state, tried, next_try_at, last_error FROM submeter.notice WHERE state <> 'accepted' OR notice_id > 15
+		ORDER BY 1; SELECT outbound_id, kind, channel, state, attempts, not_before, detail FROM submeter.outbound WHERE state <> 'delivered' ORDER BY 1; SELECT duty, next_at, error FROM submeter.duty_state WHERE duty = 'notices'")"
+}
+at_exit notices_tell
+
 # heard CHANNEL: what its other end heard last
 heard()
 {
@@ -70,7 +78,7 @@ setup 'start the host outside' sink_start
 setup 'start the other ends' channels_start
 setup 'start the server' field_start "submeter.databases = 'postgres'" 'submeter.naptime = 20ms'
 setup 'make notices quick' sql "UPDATE submeter.duty SET every = '100 ms' WHERE duty = 'notices';
-	INSERT INTO submeter.credit_policy (site_id, code, mode) VALUES (1, 'p', 'automatic');
+	INSERT INTO submeter.credit_policy (site_id, code, mode, low_balances) VALUES (1, 'p', 'automatic', '{}');
 	UPDATE submeter.site SET time_zone = 'Asia/Shanghai', default_policy_id = (SELECT policy_id FROM submeter.credit_policy WHERE code = 'p')"
 setup 'set up the channels' channels_make
 setup 'make a login for couriers' courier_login
