@@ -19,7 +19,6 @@ port alone 0 wire=dlt645
 meter 987654321098 DDSY-645 watts=1000 start_wh=6000000
 END
 setup 'start the database' field_start
-line=$(farm_port line)
 make_plan()
 {
 	local port g=1
