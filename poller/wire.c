@@ -393,7 +393,8 @@ wire_join(SmJoin *join, const SmResult *result, const char **why)
 	*why = "the answer is longer than it may be";
 	if (join->length + result->length > WIRE_JOIN_MAX || join->frames == UINT8_MAX)
 		return false;
-	memcpy(join->data + join->length, result->data, (size_t) result->length);
+	if (result->length > 0) /* an acknowledgement has no data */
+		memcpy(join->data + join->length, result->data, (size_t) result->length);
 	join->length += result->length;
 	join->frames++;
 	*why = NULL;
