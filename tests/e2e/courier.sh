@@ -64,6 +64,7 @@ channels_start()
 	/usr/bin/python3 "$here/../sim/channels.py" "$SINK" >"$SINK/channels" 2>"$SINK/channels.err" &
 	SINK_PIDS+=($!)
 	wait_for 20 'the other ends of channels listen' grep -q ready "$SINK/channels"
+	# shellcheck disable=SC2034
 	CHANNELS=http://127.0.0.1:$(sed -n 's/^ready //p' "$SINK/channels")
 }
 
