@@ -31,7 +31,6 @@
 #define COMMAND_LOOK_AGAIN_US (100 * US_PER_MS)
 #define COMMAND_BUSY_US (200 * US_PER_MS)
 #define COMMAND_HOLD_US US_PER_S
-#define COMMAND_GO_STALE_US (5 * US_PER_S)
 #define COMMAND_BACK_LEAST_US (20 * US_PER_MS)
 #define COMMAND_WINDOW_LEAST_US (500 * US_PER_MS)
 
@@ -107,18 +106,6 @@ command_is_known(const SmBus *bus, const SmClaim *claim)
 			return true;
 	}
 	return false;
-}
-
-/* Gets ready to read the clock of the meter; why it cannot be done, or NULL. */
-static const char *
-command_prepare_clock(SmCommand *command, const SmModel *model, const char *di)
-{
-	if (di == NULL)
-		return command->asked == ACTION_SET_CLOCK ? "the model says nothing of its clock" : NULL;
-	command->reads_clock = true;
-	return meter_clock_begin(&command->clock, model->protocol, di)
-			   ? NULL
-			   : "the clock of the model cannot be read";
 }
 
 /* Begins a command the database has given us. */
@@ -202,62 +189,6 @@ command_go(SmCommand *command, const SmGo *go, const char *reason)
 		bus_hurry(command->bus);
 }
 
-static void
-command_build_look(const SmCommand *command, SmExchange *exchange)
-{
-	if (command->state == COMMAND_CLOCK || command->evidence == EVIDENCE_CLOCK)
-		meter_clock_ask(&command->clock, &command->meter->target, &exchange->request);
-	else
-		coalesce_request(&command->meter->target, &command->block, &exchange->request);
-}
-
-/* Builds what is written to a meter of DL/T 645; false when what it takes was not told. */
-static bool
-command_build_item(const SmCommand *command, int64_t now_us, SmRequest *request)
-{
-	const SmTarget *target = &command->meter->target;
-	const SmSwitch *action = &command->action;
-	const SmGo *go = &command->go;
-	uint8_t bytes[PLAN_SWITCH_MOST];
-	SmDltTime local;
-	int i;
-
-	if (!go->has_key)
-		return false;
-	if (command->asked == ACTION_SET_CLOCK)
-	{
-		meter_clock_at(go->local_s + (now_us - command->asked_us) / US_PER_S, &local);
-		return go->local_s >= 0 &&
-			   meter_clock_set(target, &go->key, command->clock_step, &local, request);
-	}
-	if (action->function == DLT645_SWITCH)
-		return go->has_until && dlt645_build_switch(request, target, &go->key,
-													(uint8_t) action->words[0], &go->until);
-	for (i = 0; i < action->count; i++)
-		bytes[i] = (uint8_t) action->words[i];
-	return dlt645_build_write(request, target, action->di, &go->key, bytes, action->count);
-}
-
-/* The write, unless it has become too late for it, or it cannot be built. */
-static bool
-command_build_write(SmCommand *command, int64_t now_us, SmExchange *exchange)
-{
-	/* The second write of a clock belongs to the first one, and reckons with the time that passed. */
-	if (command->clock_step == 0 &&
-		(now_us >= command->expires_us || now_us - command->asked_us > COMMAND_GO_STALE_US))
-		return false;
-	if (command->meter->model->protocol != PROTOCOL_MODBUS
-			? !command_build_item(command, now_us, &exchange->request)
-			: !mbap_build_write(&exchange->request, command->meter->target.unit,
-								command->action.function, command->action.address,
-								command->action.words, command->action.count))
-		return false;
-	command->written = true;
-	command->written_us = now_us;
-	command->written_ms = base_wall_ms();
-	return true;
-}
-
 /*
  * The next question of a command of this bus. hold: there is none, but the bus is to be left free
  * for one that comes within a moment.
@@ -316,26 +247,6 @@ command_wake(const SmBus *bus, int64_t now_us)
 			wake_us = command->due_us > now_us ? command->due_us : now_us;
 	}
 	return wake_us;
-}
-
-/* Takes the values of a good answer; false when it holds none of use. */
-static bool
-command_take(SmCommand *command, const SmRequest *request, const SmAnswer *answer, SmLook *look)
-{
-	SmTaken taken;
-
-	memset(look, 0, sizeof(*look));
-	look->wall_ms = answer->wall_ms;
-	if (command->evidence == EVIDENCE_CLOCK)
-	{
-		look->known = true;
-		return true;
-	}
-	coalesce_take(command->points, &command->block, request, answer->data, answer->length,
-				  &look->values, &taken);
-	look->known =
-		taken.good > 0 || command->evidence == EVIDENCE_RELAY || command->evidence == EVIDENCE_KEEP;
-	return look->known;
 }
 
 /* Waits between two looks back. */
@@ -477,30 +388,6 @@ command_backed(SmCommand *command, const SmRequest *request, const SmAnswer *ans
 		return;
 	}
 	command->due_us = now_us + command_back_step_us(command) + bus_late_us(command->bus, answer);
-}
-
-/* A part of the clock came: the rest is asked for, or what it shows is written down. */
-static bool
-command_take_clock(SmCommand *command, const SmAnswer *answer)
-{
-	SmClockState state = meter_clock_take(&command->clock, answer->data, answer->length);
-
-	if (state == CLOCK_MORE)
-		return false;
-	command->clock.step = 0;
-	command->clock_us = base_now_us();
-	snprintf(command->clock_text, sizeof(command->clock_text), "nonsense");
-	if (state == CLOCK_KNOWN)
-		meter_clock_text(&command->clock.time, command->clock_text);
-	return true;
-}
-
-/* Whether the meter lacks the item its clock was asked for by, and has another one. */
-static bool
-command_clock_falls_back(SmCommand *command, const SmAnswer *answer)
-{
-	return answer->kind == ANSWER_EXCEPTION && answer->refusal == REFUSAL_NO_DATA &&
-		   meter_clock_fall_back(&command->clock);
 }
 
 /* The clock a command is timed by came, or did not. */

@@ -137,6 +137,15 @@ extern void command_stop(SmBus *bus);
 extern void command_drop_all(SmBus *bus);
 extern void command_free(SmCommand *command);
 
+/* command_wire.c */
+extern const char *command_prepare_clock(SmCommand *command, const SmModel *model, const char *di);
+extern void command_build_look(const SmCommand *command, SmExchange *exchange);
+extern bool command_build_write(SmCommand *command, int64_t now_us, SmExchange *exchange);
+extern bool command_take(SmCommand *command, const SmRequest *request, const SmAnswer *answer,
+						 SmLook *look);
+extern bool command_take_clock(SmCommand *command, const SmAnswer *answer);
+extern bool command_clock_falls_back(SmCommand *command, const SmAnswer *answer);
+
 /* evidence.c */
 extern const char *evidence_prepare(SmCommand *command, const SmModel *model);
 extern SmRelay evidence_position(const SmCommand *command, const SmLook *look);

@@ -10,7 +10,7 @@ users_of()
 	local object
 	for object in "$here"/../../poller/*.o; do
 		nm "$object" | grep -q " U $1\$" && basename "$object" .o
-	done | grep -vxE 'command|command_[a-z0-9]+|clock|meter_clock|cabinet_switch|plan'
+	done | grep -vxE 'command|command_[a-z0-9]+|clock|meter_clock|cabinet_switch|plan|plan_model'
 }
 for builder in mbap_build_write dlt645_build_write dlt645_build_switch dlt645_build_clock; do
 	is "$(users_of "$builder")" '' "nobody else calls $builder"
