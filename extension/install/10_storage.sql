@@ -115,6 +115,9 @@ BEGIN
 	IF submeter.is_adopted() THEN
 		RETURN;
 	END IF;
+	-- The pollers of the original are not this one's.
+	DELETE FROM submeter.gateway_lease;
+	DELETE FROM submeter.poller;
 	-- What was in flight when the copy was taken may or may not have reached the field: ask the relay, never send again.
 	UPDATE submeter.command c
 	SET state = 'unknown', lease_until = NULL, claimed_by = NULL, detail = 'in flight when the database was copied'
