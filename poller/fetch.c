@@ -91,18 +91,18 @@ fetch_claimed(void *context, const SmDbReply *reply)
 	fetch->complained = !reply->ok && !reply->lost;
 	for (row = 0; reply->ok && row < PQntuples(result); row++)
 	{
-		SmHistoryClaim claim = {
-			.site_id = atoi(PQgetvalue(result, row, 0)),
-			.task_id = atoll(PQgetvalue(result, row, 1)),
-			.meter_id = atoll(PQgetvalue(result, row, 2)),
-			.kind = PQgetvalue(result, row, 3),
-			.di = PQgetvalue(result, row, 4),
-			.time_di = PQgetisnull(result, row, 5) ? NULL : PQgetvalue(result, row, 5),
-			.byte_offset = atoi(PQgetvalue(result, row, 6)),
-			.bytes = atoi(PQgetvalue(result, row, 7)),
-			.scale = PQgetvalue(result, row, 8),
-			.settlement_day = PQgetvalue(result, row, 9),
-			.entries = PQgetvalue(result, row, 10)};
+		SmHistoryClaim claim = {.site_id = atoi(PQgetvalue(result, row, 0)),
+								.task_id = atoll(PQgetvalue(result, row, 1)),
+								.meter_id = atoll(PQgetvalue(result, row, 2)),
+								.kind = PQgetvalue(result, row, 3),
+								.di = PQgetvalue(result, row, 4),
+								.time_di =
+									PQgetisnull(result, row, 5) ? NULL : PQgetvalue(result, row, 5),
+								.byte_offset = atoi(PQgetvalue(result, row, 6)),
+								.bytes = atoi(PQgetvalue(result, row, 7)),
+								.scale = PQgetvalue(result, row, 8),
+								.settlement_day = PQgetvalue(result, row, 9),
+								.entries = PQgetvalue(result, row, 10)};
 
 		history_start(fetch->field, &claim);
 	}

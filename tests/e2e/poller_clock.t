@@ -27,7 +27,7 @@ clock()
 }
 poller_start_faked()
 {
-	LD_PRELOAD=$library FAKETIME_TIMESTAMP_FILE=$SM_RUN/clock FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1 poller_start "$@"
+	LD_PRELOAD=$library FAKETIME_TIMESTAMP_FILE=$SM_RUN/clock FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1 poller_start
 }
 readings()
 {

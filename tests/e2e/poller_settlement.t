@@ -35,7 +35,7 @@ ended()
 }
 # Near the day on which months end nothing is asked for: what is the last entry then is in doubt.
 near=$(sql "SELECT EXISTS (SELECT FROM submeter.history_stamps(1, 'settlement', '0100', now() - interval '26 hours', now() + interval '26 hours'))")
-wait_for 30 'the task is done' says done sql 'SELECT state FROM submeter.history_task'
+wait_for 30 'the task is done' says 'done' sql 'SELECT state FROM submeter.history_task'
 if [ "$near" = t ]; then
 	is "$(sql "SELECT count(*) FROM submeter.reading WHERE source = 'backfill' AND energy_wh <> 100000 + (extract(epoch FROM ts) - $begin)::bigint * 1000 / 3600")" 0 'near a settlement day nothing wrong is booked'
 else
