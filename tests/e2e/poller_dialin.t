@@ -110,6 +110,20 @@ n=$(readings 2)
 wait_for 5 'the others keep theirs' more_than 2 $((n + 2))
 device close b
 wait_for 10 'it hangs up' heard 'b down'
+# The device dials in at another poller, which is played by hand.
+other()
+{
+	server_psql db -c "SET SESSION AUTHORIZATION meter_reader" -c "$1" >/dev/null
+}
+other "SELECT * FROM submeter.renew_leases('other', 'x', NULL, true)"
+other "SELECT submeter.claim_gateways('other', '{1}', '{1}')"
+wait_for 10 'a device that is at another poller now is let go of' heard 'a3 down'
+is "$(sql "SELECT online FROM submeter.gateway WHERE gateway_id = 1")" t 'and nothing bad is said of it'
+device dial a4 60000 "$(hex MOD1)"
+wait_for 10 'until it dials in here again' between 1 600000 700000
+is "$(sql 'SELECT poller FROM submeter.gateway_lease WHERE gateway_id = 1')" test 'and is ours'
+other "SELECT submeter.release_leases('other', 'x', true)"
+
 sql "UPDATE submeter.gateway SET address = '192.0.2.1:$port' WHERE gateway_id = 1" >/dev/null
 wait_for 20 'where this machine cannot listen is told' says 'could not listen on 192.0.2.1' \
 	sql "SELECT left(last_error, 29) FROM submeter.gateway WHERE gateway_id = 1"
