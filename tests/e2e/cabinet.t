@@ -221,11 +221,11 @@ like "$(cat "$SM_RUN/heard")" '> 01 03 00 0C 00 01 44 09.*"direction": "request"
 kill -TERM $watcher
 wait $watcher
 is "$?" 0 'the ear leaves'
-"$POLLER" watch --address "$SM_RUN/here:2400:8E1" --wire dlt645 >"$SM_RUN/heard" 2>&1 &
+"$POLLER" watch --address "$SM_RUN/here:2400:8E1" --wire dlt645 >"$SM_RUN/heard_dlt" 2>&1 &
 watcher=$!
-wait_for 5 'on a line of DL/T 645' grep -q watching "$SM_RUN/heard"
+wait_for 5 'on a line of DL/T 645' grep -q watching "$SM_RUN/heard_dlt"
 printf '\xfe\xfe\xfe\xfe\x68\xaa\xaa\xaa\xaa\xaa\xaa\x68\x11\x04\x33\x33\x34\x33\xae\x16' >"$SM_RUN/there"
-wait_for 5 'a question is heard' grep -q '"di": "00010000"' "$SM_RUN/heard"
+wait_for 5 'a question is heard' grep -q '"di": "00010000"' "$SM_RUN/heard_dlt"
 kill -TERM $watcher
 wait $watcher
 kill $pair
