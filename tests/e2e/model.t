@@ -46,12 +46,12 @@ setup 'a meter of it' field_meter 1 1 1 Ours
 setup 'a built-in one' field_meter 2 1 2 'DDS238-2 ZN/SR'
 poller_start
 reads() { sql "SELECT count(*) > 1 FROM submeter.reading WHERE meter_id = $1 AND energy_wh = $2"; }
-wait_for 15 'the poller reads it' says t reads 1 123450
-wait_for 15 'as well as the built-in one' says t reads 2 50000
+wait_for 40 'the poller reads it' says t reads 1 123450
+wait_for 40 'as well as the built-in one' says t reads 2 50000
 is "$(farm log a writes)" 0 'and writes nothing'
 sql "SELECT submeter.request_command(1, 1, 'open', 'a trial')" >/dev/null
 state() { sql 'SELECT state FROM submeter.command ORDER BY command_id DESC LIMIT 1'; }
-wait_for 15 'its breaker opens' says confirmed state
+wait_for 40 'its breaker opens' says confirmed state
 is "$(farm get a 1 relay) $(farm get a 1 writes) $(farm get a 2 writes)" 'open 1 0' 'by one write'
 like "$(farm log a)" 'write=[0-9]+:1:16:0x001A:0:ok' 'to the register of the instruction'
 poller_stop
