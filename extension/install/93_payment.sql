@@ -17,7 +17,7 @@ GRANT USAGE ON TYPE submeter.payment_order_info TO submeter_owner, submeter_admi
 GRANT USAGE ON TYPE submeter.payment_news TO submeter_owner;
 
 INSERT INTO submeter.outbound_kind (kind, build, done, repeatable, max_attempts, description) VALUES
-	('payment_create', 'payment_build', 'payment_done', true, 20, 'an order at the provider; the same order again is the same order'),
+	('payment_create', 'payment_build', 'payment_done', true, 100, 'an order at the provider; the same order again is the same order'),
 	('payment_query', 'payment_build', 'payment_done', true, 6, 'whether an order was paid'),
 	('payment_close', 'payment_build', 'payment_done', true, 20, 'an order that is not to be paid any more'),
 	('payment_refund', 'payment_build', 'payment_done', true, 40, 'money back; the same number again moves nothing twice'),
@@ -617,11 +617,18 @@ DECLARE
 	news submeter.payment_news;
 	event bigint;
 	said text;
+	again timestamptz;
 BEGIN
 	SELECT * INTO STRICT item FROM submeter.payment_facts(payment_done.site_id, payment_done.outbound_id);
+	-- Somebody waits for the code: no longer than this, unless the provider asks us to.
+	IF item.kind = 'payment_create' AND payment_done.status IS DISTINCT FROM 429 THEN
+		again := payment_done.as_of + CASE WHEN payment_done.as_of < (item.payment_order ->> 'created_at')::timestamptz + interval '1 minute'
+			THEN interval '3 s' ELSE interval '10 s' END;
+	END IF;
 	IF payment_done.outcome <> 'answered' THEN
 		-- A question without an answer is nothing a person has to look at: the duty asks again.
-		RETURN CASE WHEN item.kind IN ('payment_query', 'payment_refund_query') THEN ROW('cancelled', NULL, payment_done.outcome)::submeter.outbound_verdict END;
+		RETURN CASE WHEN item.kind IN ('payment_query', 'payment_refund_query') THEN ROW('cancelled', NULL, payment_done.outcome)::submeter.outbound_verdict
+			WHEN again IS NOT NULL AND payment_done.outcome <> 'expired' THEN ROW('queued', again, NULL)::submeter.outbound_verdict END;
 	END IF;
 	INSERT INTO submeter.payment_event AS e (site_id, merchant_id, source, headers, body, payment_order_id)
 	VALUES (payment_done.site_id, item.merchant_id, substr(item.kind, 9), payment_done.headers, coalesce(payment_done.body, ''), item.payment_order_id)
@@ -640,7 +647,7 @@ BEGIN
 	WHERE e.site_id = payment_done.site_id AND e.payment_event_id = event;
 	RETURN CASE WHEN (news.result = 'unknown' OR said IS NULL) AND item.kind IN ('payment_query', 'payment_refund_query')
 			THEN ROW('cancelled', NULL, news.detail)::submeter.outbound_verdict
-		WHEN news.result = 'unknown' OR said IS NULL THEN ROW('queued', NULL, news.detail)::submeter.outbound_verdict
+		WHEN news.result = 'unknown' OR said IS NULL THEN ROW('queued', again, news.detail)::submeter.outbound_verdict
 		WHEN news.result = 'refused' OR said = 'failed' THEN ROW('failed', NULL, news.detail)::submeter.outbound_verdict
 		ELSE ROW('delivered', NULL, said)::submeter.outbound_verdict END;
 END
