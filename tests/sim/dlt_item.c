@@ -12,7 +12,7 @@
 #include "meter.h"
 #include "snapshot.h"
 
-#define MWH_PER_DIGIT 10000 /* XXXXXX.XX kWh */
+#define MWH_PER_DIGIT 10000 /* NNNNNN.NN kWh */
 #define BLOCK 0xFF
 #define AREA(di) ((di) >> 24 & 0xFF)
 #define KIND(di) ((int) ((di) >> 16 & 0xFF))
@@ -21,13 +21,13 @@
 #define E4 10000
 
 static const SmShow shows[] = {
-	{1, 2, 100, false}, /* XXX.X V of mV */
-	{2, 3, 1, false},   /* XXX.XXX A of mA */
-	{3, 3, 100, true},  /* XX.XXXX kW of mW */
+	{1, 2, 100, false}, /* NNN.N V of mV */
+	{2, 3, 1, false},   /* NNN.NNN A of mA */
+	{3, 3, 100, true},  /* NN.NNNN kW of mW */
 	{4, 3, 100, true},  /* kvar */
 	{5, 3, 100, true},  /* kVA */
-	{6, 2, 10, true},   /* X.XXX of 1/10000 */
-	{7, 2, 100, false}, /* XXX.X degrees of 1/1000 */
+	{6, 2, 10, true},   /* N.NNN of 1/10000 */
+	{7, 2, 100, false}, /* NNN.N degrees of 1/1000 */
 };
 
 /* The energy of one kind in whole or of one phase, before it is divided over the tariffs. */
@@ -187,13 +187,13 @@ item_whole(const SmSnapshot *snapshot, uint32_t di, uint8_t *to)
 {
 	switch (di)
 	{
-		case 0x02800001: /* neutral current XXX.XXX A */
+		case 0x02800001: /* neutral current NNN.NNN A */
 			dlt_bcd(to, 3, snapshot->current_ma[1]);
 			return 3;
 		case 0x02800002: /* frequency XX.XX Hz */
 			dlt_bcd(to, 2, snapshot->frequency_mhz / 10);
 			return 2;
-		case 0x02800007: /* temperature XXX.X, top bit = below zero */
+		case 0x02800007: /* temperature NNN.N, top bit = below zero */
 			dlt_bcd(to, 2,
 					snapshot->temperature_mc < 0 ? -snapshot->temperature_mc / 100
 												 : snapshot->temperature_mc / 100);

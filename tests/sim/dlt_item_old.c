@@ -36,11 +36,11 @@ static int
 item_old_variable(SmMeter *meter, uint32_t di, uint8_t *to)
 {
 	static const SmShow old_shows[] = {
-		{1, 2, 1000, false}, /* XXX V */
+		{1, 2, 1000, false}, /* NNN V */
 		{2, 2, 10, false},   /* XX.XX A */
-		{3, 3, 100, true},   /* XX.XXXX kW */
+		{3, 3, 100, true},   /* NN.NNNN kW */
 		{4, 2, 10000, true}, /* XX.XX kvar */
-		{6, 2, 10, true},    /* X.XXX */
+		{6, 2, 10, true},    /* N.NNN */
 	};
 	int row = (int) (di >> 4 & 0x0F) - 1;
 	int phase = (int) (di & 0x0F);

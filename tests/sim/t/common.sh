@@ -70,7 +70,7 @@ crc()
 	local value=$((0xFFFF)) i bit
 	for ((i = 0; i < ${#1}; i += 2)); do
 		value=$((value ^ 16#${1:i:2}))
-		for bit in 1 2 3 4 5 6 7 8; do
+		for ((bit = 0; bit < 8; bit++)); do
 			value=$((value & 1 ? value >> 1 ^ 0xA001 : value >> 1))
 		done
 	done
@@ -94,6 +94,7 @@ peer()
 	until grep -q '^ready ' "$peer_out"; do
 		sleep 0.02
 	done
+	# shellcheck disable=SC2034 # for those who source this
 	peer_port=$(awk '/^ready/ { print $2; exit }' "$peer_out")
 }
 
