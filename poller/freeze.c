@@ -15,10 +15,10 @@
 bool
 freeze_find_kind(const char *name, SmFreezeKind *kind)
 {
-	static const char *const names[] = {"hourly", "daily", "settlement"};
+	static const char *const names[] = {"hourly", "daily", "settlement", "concentrator"};
 	int i;
 
-	for (i = 0; i < 3; i++)
+	for (i = 0; i < 4; i++)
 	{
 		if (strcmp(name, names[i]) == 0)
 		{
@@ -153,6 +153,29 @@ freeze_settlement_day(const uint8_t *data, int length, char text[5])
 	return true;
 }
 
+static uint8_t
+freeze_to_bcd(int number)
+{
+	return (uint8_t) (number / 10 << 4 | number % 10);
+}
+
+/* The day that ended at a midnight, as a concentrator names it: day, month, year. */
+void
+freeze_day(int64_t minute, uint8_t day[3])
+{
+	int64_t left = (minute - 1) / 1440;
+	int year = 0;
+	int month = 1;
+
+	for (; left >= 365 + (year % 4 == 0); year++)
+		left -= 365 + (year % 4 == 0);
+	for (; left >= freeze_days_of_month(year, month); month++)
+		left -= freeze_days_of_month(year, month);
+	day[0] = freeze_to_bcd((int) left + 1);
+	day[1] = freeze_to_bcd(month);
+	day[2] = freeze_to_bcd(year);
+}
+
 /*
  * How much further back the wanted entry is than the one that was found in its place. False when
  * the two are not whole steps apart, so that there may be no such entry at all.
@@ -163,7 +186,7 @@ freeze_shift(SmFreezeKind kind, int64_t wanted, int64_t found, int *shift)
 	int64_t step = kind == FREEZE_HOURLY ? 60 : 1440;
 	int64_t apart = found - wanted;
 
-	if (kind == FREEZE_SETTLEMENT || apart % step != 0 || apart / step > FREEZE_ENTRIES_MAX ||
+	if (kind >= FREEZE_SETTLEMENT || apart % step != 0 || apart / step > FREEZE_ENTRIES_MAX ||
 		apart / step < -FREEZE_ENTRIES_MAX)
 		return false;
 	*shift = (int) (apart / step);

@@ -15,7 +15,8 @@ typedef enum FreezeKind
 {
 	FREEZE_HOURLY,
 	FREEZE_DAILY,
-	FREEZE_SETTLEMENT
+	FREEZE_SETTLEMENT,
+	FREEZE_CONCENTRATOR /* the concentrator's own record of the end of each day */
 } SmFreezeKind;
 
 /* A register that is wanted: of when it is, the same instant in ms, and that it is the n-th last. */
@@ -37,6 +38,7 @@ extern bool freeze_find_kind(const char *name, SmFreezeKind *kind);
 extern int freeze_parse_entries(const char *text, SmFreezeEntry *entries, int most);
 extern SmFreezeTime freeze_time(const uint8_t *data, int length, int64_t *minute);
 extern bool freeze_settlement_day(const uint8_t *data, int length, char text[5]);
+extern void freeze_day(int64_t minute, uint8_t day[3]);
 extern bool freeze_shift(SmFreezeKind kind, int64_t wanted, int64_t found, int *shift);
 
 #endif

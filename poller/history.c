@@ -12,6 +12,8 @@
  * with an entry is read before and after its register, and only when both are the wanted one it is
  * booked. The time read after one register serves as that before the next.
  *
+ * A concentrator's record is asked by its day and answers with it, so that the value alone is read.
+ *
  * All of it comes last on a bus, a question at a time, after commands and the routine; on a bus
  * that has no time left it gets a question every ten seconds. What was found goes the way of every
  * reading, through the spool. A task whose meter or bus goes away is given back.
@@ -67,6 +69,13 @@ typedef struct SmHistory
 
 static void history_done(void *context, const SmRequest *request, const SmAnswer *answer);
 
+/* Where an entry begins: with its time where entries are counted backwards. */
+static SmHistoryStep
+history_first_step(const SmHistory *history)
+{
+	return history->kind >= FREEZE_SETTLEMENT ? HISTORY_VALUE : HISTORY_TIME;
+}
+
 /* Takes a task off its bus and tells the database. */
 static void
 history_end(SmHistory *history, const char *outcome, const char *detail)
@@ -100,9 +109,16 @@ history_parse(SmHistory *history, const SmHistoryClaim *claim)
 		return "the meter speaks no DL/T 645";
 	if (!freeze_find_kind(claim->kind, &history->kind))
 		return "this memory cannot be read";
-	if (!dlt645_parse_di(protocol, claim->di, &history->di) ||
-		(history->kind != FREEZE_SETTLEMENT &&
-		 (claim->time_di == NULL || !dlt645_parse_di(protocol, claim->time_di, &history->time_di))))
+	if (history->kind == FREEZE_CONCENTRATOR)
+	{
+		if (history->bus->wire.kind != WIRE_Q376)
+			return "the meter hangs on no concentrator";
+		history->di = (uint32_t) strtoul(claim->di, NULL, 16);
+	}
+	else if (!dlt645_parse_di(protocol, claim->di, &history->di) ||
+			 (history->kind != FREEZE_SETTLEMENT &&
+			  (claim->time_di == NULL ||
+			   !dlt645_parse_di(protocol, claim->time_di, &history->time_di))))
 		return "the model does not say how it is read";
 	history->point = (SmPoint){
 		.metric = METRIC_ENERGY_WH, .di = history->di, .bytes = claim->bytes, .type = POINT_BCD};
@@ -140,7 +156,7 @@ history_start(SmField *field, const SmHistoryClaim *claim)
 		;
 	*link = history;
 	why = history_parse(history, claim);
-	history->step = history->kind == FREEZE_SETTLEMENT ? HISTORY_DAY : HISTORY_TIME;
+	history->step = history->kind == FREEZE_SETTLEMENT ? HISTORY_DAY : history_first_step(history);
 	if (why != NULL)
 		history_end(history, "refused", why);
 	else if (history->count == 0)
@@ -184,9 +200,9 @@ history_advance(SmHistory *history, SmHistoryStep step)
 static void
 history_try_again(SmHistory *history)
 {
-	history->step = HISTORY_TIME;
+	history->step = history_first_step(history);
 	if (++history->tries >= HISTORY_TRIES)
-		history_advance(history, HISTORY_TIME);
+		history_advance(history, history_first_step(history));
 }
 
 /* The meter has no such entry. When it has none of the first ones either, it has no such memory. */
@@ -199,7 +215,7 @@ history_lack(SmHistory *history, const SmAnswer *answer)
 		 history->refused >= history->count))
 		history_end(history, "refused", answer->text);
 	else
-		history_advance(history, HISTORY_TIME);
+		history_advance(history, history_first_step(history));
 }
 
 /* Books the register of the entry. */
@@ -258,13 +274,19 @@ history_take_value(SmHistory *history, const SmAnswer *answer)
 {
 	int length = answer->length - history->byte_offset;
 
+	/* A concentrator writes EEH where it has nothing. */
+	if (history->kind == FREEZE_CONCENTRATOR && length > 0 && answer->data[0] == 0xEE)
+	{
+		history_lack(history, NULL);
+		return;
+	}
 	memset(&history->values, 0, sizeof(history->values));
 	switch (length <= 0 ? POINT_NONSENSE
 						: point_decode_item(&history->point, answer->data + history->byte_offset,
 											length, &history->values))
 	{
 		case POINT_GOOD:
-			if (history->kind == FREEZE_SETTLEMENT)
+			if (history->kind >= FREEZE_SETTLEMENT)
 				history_book(history);
 			else
 				history->step = HISTORY_AGAIN;
@@ -339,6 +361,11 @@ history_find_di(const SmHistory *history, uint32_t *di)
 	int back = history->entries[history->at].back + history->shift;
 	SmProtocol protocol = history->meter->target.protocol;
 
+	if (history->kind == FREEZE_CONCENTRATOR)
+	{
+		*di = history->di;
+		return true;
+	}
 	if (history->step == HISTORY_DAY)
 		*di = protocol == PROTOCOL_DLT645_2007 ? HISTORY_DAY_DI_2007 : HISTORY_DAY_DI_1997;
 	else
@@ -346,6 +373,22 @@ history_find_di(const SmHistory *history, uint32_t *di)
 			  (uint32_t) (back - 1);
 	/* The lowest byte of the first one is 1 where it counts, and never more than a byte. */
 	return history->step == HISTORY_DAY || (back >= 1 && back <= FREEZE_ENTRIES_MAX);
+}
+
+/* Builds the next question. */
+static bool
+history_build(const SmHistory *history, uint32_t di, SmRequest *request)
+{
+	if (history->kind != FREEZE_CONCENTRATOR)
+		return dlt645_build_read(request, &history->meter->target, di);
+	memset(request, 0, sizeof(*request));
+	request->target = history->meter->target;
+	request->station = true;
+	request->length = 5;
+	request->body[0] = (uint8_t) history->di;
+	request->body[1] = (uint8_t) (history->di >> 8);
+	freeze_day(history->entries[history->at].minute, request->body + 2);
+	return true;
 }
 
 /* The task whose turn it is: the first one that does not wait. */
@@ -388,7 +431,7 @@ history_next(SmBus *bus, int64_t now_us, SmExchange *exchange, int64_t *wake_us)
 			history_advance(history, HISTORY_TIME);
 			continue;
 		}
-		if (dlt645_build_read(&exchange->request, &history->meter->target, di))
+		if (history_build(history, di, &exchange->request))
 			break;
 		history_end(history, "refused", "the identifier cannot be asked for");
 	}

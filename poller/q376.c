@@ -16,6 +16,7 @@
 #define Q376_START 0x68
 #define Q376_END 0x16
 #define Q376_HEADER 6
+#define Q376_POINT_MAX 2040
 #define Q376_USER_MIN 12
 #define Q376_PROTOCOL 0x02
 #define Q376_FORWARD_HEAD 6
@@ -132,10 +133,10 @@ q376_take(const uint8_t *bytes, int length, SmQ376Frame *frame)
 	return partial < length ? FRAME_PARTIAL : FRAME_BROKEN;
 }
 
-/* Builds a frame about the concentrator itself (p0); its length, or 0 when the data are too long. */
-int
-q376_build(const SmQ376Address *address, uint8_t control, uint8_t afn, uint8_t seq, int function,
-		   const uint8_t *data, int length, uint8_t *bytes)
+/* Builds a frame about a measuring point, 0 being the concentrator itself. */
+static int
+q376_build_point(const SmQ376Address *address, uint8_t control, uint8_t afn, uint8_t seq, int point,
+				 int function, const uint8_t *data, int length, uint8_t *bytes)
 {
 	int user = Q376_USER_MIN + length;
 
@@ -150,7 +151,8 @@ q376_build(const SmQ376Address *address, uint8_t control, uint8_t afn, uint8_t s
 	bytes[11] = address->master;
 	bytes[12] = afn;
 	bytes[13] = seq;
-	q376_put(bytes + 14, 0);
+	bytes[14] = point > 0 ? (uint8_t) (1 << (point - 1) % 8) : 0;
+	bytes[15] = point > 0 ? (uint8_t) ((point - 1) / 8 + 1) : 0;
 	bytes[16] = (uint8_t) (1 << (function - 1) % 8);
 	bytes[17] = (uint8_t) ((function - 1) / 8);
 	if (length > 0)
@@ -158,6 +160,43 @@ q376_build(const SmQ376Address *address, uint8_t control, uint8_t afn, uint8_t s
 	bytes[Q376_HEADER + user] = q376_sum(bytes + Q376_HEADER, user);
 	bytes[Q376_HEADER + user + 1] = Q376_END;
 	return Q376_HEADER + user + 2;
+}
+
+/* Builds a frame about the concentrator itself (p0); its length, or 0 when the data are too long. */
+int
+q376_build(const SmQ376Address *address, uint8_t control, uint8_t afn, uint8_t seq, int function,
+		   const uint8_t *data, int length, uint8_t *bytes)
+{
+	return q376_build_point(address, control, afn, seq, 0, function, data, length, bytes);
+}
+
+/* Asks for what the concentrator recorded of a point at the end of a day (F161). */
+int
+q376_build_daily(const SmQ376Address *address, uint8_t seq, int point, const uint8_t day[3],
+				 uint8_t *bytes)
+{
+	if (point < 1 || point > Q376_POINT_MAX)
+		return 0;
+	return q376_build_point(address, 0x4B, Q376_AFN_RECORD, (uint8_t) (0x70 | (seq & 0x0F)), point,
+							Q376_DAILY_ENERGY, day, 3, bytes);
+}
+
+/*
+ * The total of such an answer: it stands behind the day, the time it was read (five bytes) and the
+ * number of tariffs. False when the frame is of another point or day, or too short.
+ */
+bool
+q376_daily(const SmQ376Frame *frame, int point, const uint8_t day[3], const uint8_t **total,
+		   int *length)
+{
+	static const int head = 3 + 5 + 1;
+
+	if (frame->afn != Q376_AFN_RECORD || frame->function != Q376_DAILY_ENERGY ||
+		frame->point != point || frame->length < head + 5 || memcmp(frame->data, day, 3) != 0)
+		return false;
+	*total = frame->data + head;
+	*length = frame->length - head;
+	return true;
 }
 
 /* The answer "all right" (AFN 00, F1) that a login or a heartbeat waits for. */

@@ -16,7 +16,10 @@
 
 #define Q376_AFN_ACK 0x00
 #define Q376_AFN_LINK 0x02
+#define Q376_AFN_RECORD 0x0D /* data of class 2: what the concentrator keeps */
 #define Q376_AFN_FORWARD 0x10
+#define Q376_DAILY_ENERGY \
+	161 /* F161: forward active energy at the end of a day, total and tariffs */
 
 #define Q376_FROM_STATION 0x80 /* of the control byte: the concentrator speaks */
 
@@ -49,6 +52,10 @@ extern int q376_build_ack(const SmQ376Frame *heard, uint8_t *bytes);
 extern int q376_build_forward(const SmQ376Address *address, uint8_t seq, uint8_t port, uint8_t line,
 							  int timeout_ms, const uint8_t *inner, int length,
 							  const uint8_t *password, uint8_t *bytes);
+extern int q376_build_daily(const SmQ376Address *address, uint8_t seq, int point,
+							const uint8_t day[3], uint8_t *bytes);
+extern bool q376_daily(const SmQ376Frame *frame, int point, const uint8_t day[3],
+					   const uint8_t **total, int *length);
 extern bool q376_forwarded(const SmQ376Frame *frame, const uint8_t **inner, int *length);
 extern bool q376_parse_address(const char *text, SmQ376Address *address);
 extern void q376_address_text(const SmQ376Address *address, char *text);

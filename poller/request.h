@@ -33,6 +33,7 @@ typedef struct SmRequest
 {
 	SmTarget target;
 	bool unanswered; /* a broadcast: nobody answers it */
+	bool station;    /* 376.1: of the concentrator's own record; the body is point and day */
 	uint8_t control; /* DL/T 645: control byte */
 	uint8_t length;
 	uint8_t body[REQUEST_BODY_MAX]; /* Modbus: the PDU; DL/T 645: the data, before 33H is added */

@@ -102,6 +102,13 @@ wire_frame_dlt645(const SmRequest *request, uint8_t *bytes)
 							   request->length, bytes + lead);
 }
 
+/* The measuring point a question to the concentrator is about. */
+static int
+wire_point(const SmRequest *request)
+{
+	return request->body[0] | request->body[1] << 8;
+}
+
 static int
 wire_frame_q376(SmWire *wire, const SmRequest *request, uint8_t *bytes)
 {
@@ -110,8 +117,11 @@ wire_frame_q376(SmWire *wire, const SmRequest *request, uint8_t *bytes)
 
 	if (!wire->known)
 		return 0;
-	length = wire_frame_dlt645(request, inner);
 	wire->seq = (wire->seq + 1) & 0x0F;
+	if (request->station)
+		return q376_build_daily(&wire->station, wire->seq, wire_point(request), request->body + 2,
+								bytes);
+	length = wire_frame_dlt645(request, inner);
 	return q376_build_forward(&wire->station, wire->seq, wire->port, wire->line, wire->timeout_ms,
 							  inner, length, NULL, bytes);
 }
@@ -130,6 +140,8 @@ wire_may_ask(const SmRequest *request)
 	static const uint8_t dlt_1997[] = {DLT645_READ_1997, DLT645_FOLLOW_1997, DLT645_WRITE_1997,
 									   DLT645_CLOCK};
 
+	if (request->station)
+		return true; /* only read: q376_build_daily() */
 	switch (request->target.protocol)
 	{
 		case PROTOCOL_MODBUS:
@@ -150,7 +162,7 @@ wire_may_ask(const SmRequest *request)
 int
 wire_frame(SmWire *wire, const SmRequest *request, uint8_t *bytes)
 {
-	if (!wire_may_ask(request))
+	if (!wire_may_ask(request) || (request->station && wire->kind != WIRE_Q376))
 		return 0;
 	switch (wire->kind)
 	{
@@ -298,6 +310,23 @@ wire_check_dlt645(const SmRequest *request, const SmDltFrame *frame, SmResult *r
 	return kind == REPLY_GOOD ? wire_good_dlt645(request, frame, result) : kind;
 }
 
+/* An answer out of the concentrator's own record. */
+static SmReplyKind
+wire_check_record(const SmRequest *request, const SmQ376Frame *frame, SmResult *result)
+{
+	if (frame->afn == Q376_AFN_ACK && frame->function == WIRE_Q376_DENIED)
+	{
+		result->foreign = false;
+		result->refusal = REFUSAL_NO_DATA;
+		result->text = "the concentrator has no record of that day";
+		return REPLY_EXCEPTION;
+	}
+	if (!q376_daily(frame, wire_point(request), request->body + 2, &result->data, &result->length))
+		return REPLY_WRONG;
+	result->foreign = false;
+	return REPLY_GOOD;
+}
+
 static SmReplyKind
 wire_check_q376(const SmWire *wire, const SmRequest *request, const SmReply *reply,
 				SmResult *result)
@@ -311,6 +340,8 @@ wire_check_q376(const SmWire *wire, const SmRequest *request, const SmReply *rep
 		frame->address.terminal != wire->station.terminal ||
 		(frame->seq & 0x0F) != (wire->seq & 0x0F))
 		return REPLY_WRONG;
+	if (request->station)
+		return wire_check_record(request, frame, result);
 	if (frame->afn == Q376_AFN_ACK && frame->function == WIRE_Q376_DENIED)
 	{
 		result->refusal = REFUSAL_UNREACHED;

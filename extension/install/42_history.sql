@@ -167,6 +167,21 @@ $$;
 COMMENT ON FUNCTION submeter.count_readings(int, timestamptz) IS
 'Looks through the readings that are new: how many came on each day (reading_day) and where some are missing (reading_gap); returns how many gaps it noted.';
 
+CREATE FUNCTION submeter.meter_memory(model text, site_id int, gateway_id bigint, measure_point int)
+RETURNS TABLE(kind text, di text, time_di text, byte_offset int, bytes int, scale numeric, depth int)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT h.kind, h.di, h.time_di, h.byte_offset, h.bytes::int, h.scale, h.depth FROM submeter.meter_history h WHERE h.model = meter_memory.model
+	UNION ALL
+	-- Q/GDW 1376.1, AFN 0DH F161: total in five BCD bytes, four decimals of a kWh; concentrators keep a month of days.
+	SELECT 'concentrator', lpad(to_hex(meter_memory.measure_point), 4, '0'), NULL, 0, 5, 0.1, 31
+	FROM submeter.gateway g
+	WHERE g.site_id = meter_memory.site_id AND g.gateway_id = meter_memory.gateway_id AND g.transport = 'q376-transparent' AND meter_memory.measure_point IS NOT NULL
+$$;
+COMMENT ON FUNCTION submeter.meter_memory(text, int, bigint, int) IS
+'What is kept of the past of a meter: by itself, as its model does, and by the concentrator it hangs on, whose "di" is the number of the measuring point in hex.';
+
 CREATE FUNCTION submeter.history_stamps(site_id int, kind text, settlement_day text, from_ts timestamptz, to_ts timestamptz) RETURNS SETOF timestamptz
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -215,7 +230,7 @@ BEGIN
 			CASE h.kind WHEN 'hourly' THEN 1 WHEN 'daily' THEN 2 WHEN 'concentrator' THEN 3 ELSE 4 END AS coarse
 		FROM submeter.reading_gap g
 		JOIN submeter.meter m ON m.site_id = g.site_id AND m.meter_id = g.meter_id AND m.gateway_id IS NOT NULL AND m.retired_at IS NULL
-		JOIN submeter.meter_history h ON h.model = m.model
+		CROSS JOIN LATERAL submeter.meter_memory(m.model, m.site_id, m.gateway_id, m.measure_point) h
 		WHERE g.site_id = ask_history.site_id AND g.state = 'open'
 	), wanted AS (
 		SELECT y.meter_id, y.gap_from, y.kind, y.from_ts,
@@ -233,7 +248,7 @@ BEGIN
 	)
 	UPDATE submeter.reading_gap g
 	SET state = CASE WHEN t.meter_id IS NOT NULL THEN 'asked' WHEN g.readings > 0 THEN 'partly' ELSE 'unfillable' END,
-		detail = CASE WHEN t.meter_id IS NULL THEN CASE WHEN NOT EXISTS (SELECT FROM submeter.meter m JOIN submeter.meter_history h ON h.model = m.model
+		detail = CASE WHEN t.meter_id IS NULL THEN CASE WHEN NOT EXISTS (SELECT FROM submeter.meter m, submeter.meter_memory(m.model, m.site_id, m.gateway_id, m.measure_point)
 			WHERE m.site_id = g.site_id AND m.meter_id = g.meter_id) THEN 'the meter keeps nothing' ELSE 'the meter keeps nothing of this time' END END
 	FROM submeter.reading_gap o
 	LEFT JOIN (SELECT DISTINCT meter_id, gap_from FROM task) t ON t.meter_id = o.meter_id AND t.gap_from = o.from_ts
@@ -326,11 +341,11 @@ BEGIN
 		WHERE k.site_id = d.site_id AND k.task_id = d.task_id
 		RETURNING k.*
 	)
-	SELECT c.site_id, c.task_id, c.meter_id, c.kind, h.di, h.time_di, h.byte_offset, h.bytes::int, h.scale::text, c.settlement_day,
+	SELECT c.site_id, c.task_id, c.meter_id, c.kind, h.di, h.time_di, h.byte_offset, h.bytes, h.scale::text, c.settlement_day,
 		submeter.history_entries(c.site_id, c.meter_id, c.kind, h.depth, c.settlement_day, c.from_ts, c.to_ts, at)
 	FROM claimed c
 	JOIN submeter.meter m ON m.site_id = c.site_id AND m.meter_id = c.meter_id
-	JOIN submeter.meter_history h ON h.model = m.model AND h.kind = c.kind
+	JOIN LATERAL submeter.meter_memory(m.model, m.site_id, m.gateway_id, m.measure_point) h ON h.kind = c.kind
 	ORDER BY c.queued_at, c.task_id;
 END
 $$;

@@ -240,6 +240,7 @@ CREATE TABLE submeter.meter (
 	model text NOT NULL REFERENCES submeter.meter_model ON UPDATE CASCADE,
 	gateway_id bigint,
 	bus_address text,
+	measure_point smallint CHECK (measure_point BETWEEN 1 AND 2040),
 	role text NOT NULL DEFAULT 'supply' CHECK (role IN ('supply', 'main', 'public', 'own')),
 	protection text NOT NULL DEFAULT 'none' CHECK (protection IN ('none', 'protected', 'life_safety')),
 	retired_at timestamptz,
@@ -256,6 +257,7 @@ CREATE UNIQUE INDEX meter_bus ON submeter.meter (site_id, gateway_id, bus_addres
 CREATE INDEX meter_model_used ON submeter.meter (model);
 SELECT submeter.describe('meter', 'A device (电表).', '{
 	"serial":"number on the nameplate","model":"its type","bus_address":"address on the bus: Modbus unit, or DL/T 645 address",
+	"measure_point":"its number in the concentrator (测量点号), by which the concentrator''s own record of its days is read; NULL: not known",
 	"role":"supply (feeds a tenant), main, public (shared over tenants) or own (the manager''s own use: never shared out)","protection":"none, protected (保电) or life_safety: never opened by any rule or bulk",
 	"retired_at":"taken out of service"}');
 

@@ -117,7 +117,7 @@ LEFT JOIN LATERAL (
 	SELECT e.gap_after FROM submeter.meter_setup e
 	WHERE e.site_id = g.site_id AND e.meter_id = g.meter_id AND e.valid_from <= g.from_ts
 	ORDER BY e.valid_from DESC, e.entered_at DESC LIMIT 1) e ON true
-LEFT JOIN LATERAL (SELECT array_agg(h.kind ORDER BY h.kind) AS kinds FROM submeter.meter_history h WHERE h.model = m.model) k ON true
+LEFT JOIN LATERAL (SELECT array_agg(h.kind ORDER BY h.kind) AS kinds FROM submeter.meter_memory(m.model, m.site_id, m.gateway_id, m.measure_point) h) k ON true
 UNION ALL
 SELECT w.site_id, w.meter_id, m.code, w.base_ts, NULL, now() - w.base_ts, 'lasting', k.kinds, 0, now() - w.base_ts, true, s.last_error
 FROM submeter.reading_watch w
@@ -128,7 +128,7 @@ LEFT JOIN LATERAL (
 	SELECT e.gap_after FROM submeter.meter_setup e
 	WHERE e.site_id = w.site_id AND e.meter_id = w.meter_id AND e.valid_from <= w.base_ts
 	ORDER BY e.valid_from DESC, e.entered_at DESC LIMIT 1) e ON true
-LEFT JOIN LATERAL (SELECT array_agg(h.kind ORDER BY h.kind) AS kinds FROM submeter.meter_history h WHERE h.model = m.model) k ON true
+LEFT JOIN LATERAL (SELECT array_agg(h.kind ORDER BY h.kind) AS kinds FROM submeter.meter_memory(m.model, m.site_id, m.gateway_id, m.measure_point) h) k ON true
 WHERE s.ts + submeter.gap_limit(e.gap_after, g.poll_interval) < now() AND w.base_ts + submeter.gap_limit(e.gap_after, g.poll_interval) < now();
 SELECT submeter.describe('missing_reading', 'Stretches without readings (缺抄): where they are, what the meter keeps of them, and how far they are filled.', '{
 	"meter":"code of the meter","from_ts":"last reading before","to_ts":"first reading after; NULL while it lasts","lasted":"how long","state":"lasting; open; asked: the meter''s memory is being read; filled; partly filled; unfillable",

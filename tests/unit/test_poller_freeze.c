@@ -85,7 +85,8 @@ test_rest(void)
 		   !freeze_settlement_day(first, 1, day),
 	   "no day");
 	ok(freeze_find_kind("daily", &kind) && kind == FREEZE_DAILY, "a kind");
-	ok(!freeze_find_kind("concentrator", &kind), "another kind");
+	ok(freeze_find_kind("concentrator", &kind) && kind == FREEZE_CONCENTRATOR, "another kind");
+	ok(!freeze_find_kind("yearly", &kind), "no kind");
 	ok(freeze_shift(FREEZE_HOURLY, 600, 720, &shift) && shift == 2, "found a newer one");
 	ok(freeze_shift(FREEZE_DAILY, 14400, 1440, &shift) && shift == -9, "found an older one");
 	ok(!freeze_shift(FREEZE_HOURLY, 600, 630, &shift), "half an hour is no step");
@@ -93,10 +94,37 @@ test_rest(void)
 	ok(!freeze_shift(FREEZE_SETTLEMENT, 0, 1440, &shift), "settlement days are not even");
 }
 
+/* The midnight that ends a day, as entries have it, and the day a concentrator calls it. */
+static void
+test_day(void)
+{
+	static const struct
+	{
+		const char *entry;
+		uint8_t day[3];
+	} cases[] = {{"2601010000=0=1", {0x31, 0x12, 0x25}},
+				 {"2403010000=0=1", {0x29, 0x02, 0x24}},
+				 {"2503010000=0=1", {0x28, 0x02, 0x25}},
+				 {"2612310000=0=1", {0x30, 0x12, 0x26}},
+				 {"0001020000=0=1", {0x01, 0x01, 0x00}}};
+	size_t i;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		SmFreezeEntry entry;
+		uint8_t day[3];
+
+		ok(freeze_parse_entries(cases[i].entry, &entry, 1) == 1, "an entry");
+		freeze_day(entry.minute, day);
+		ok(memcmp(day, cases[i].day, 3) == 0, cases[i].entry);
+	}
+}
+
 int
 main(void)
 {
 	test_time();
+	test_day();
 	test_entries();
 	test_rest();
 	return tap_done();

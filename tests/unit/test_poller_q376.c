@@ -106,10 +106,45 @@ test_stream(void)
 	}
 }
 
+/* The record of a day: the question as the standard lays it out, and what counts as its answer. */
+static void
+test_daily(void)
+{
+	static const uint8_t day[3] = {0x31, 0x12, 0x25};
+	static const uint8_t other[3] = {0x30, 0x12, 0x25};
+	SmQ376Address address = {0x4401, 1, 0};
+	SmQ376Frame frame;
+	uint8_t bytes[Q376_FRAME_MAX];
+	uint8_t data[3 + 5 + 1 + 5] = {0x31, 0x12, 0x25, 0,    0,    0,    1,
+								   1,    0,    0x78, 0x56, 0x34, 0x12, 0x00};
+	const uint8_t *total;
+	int length;
+
+	ok(q376_build_daily(&address, 3, 0, day, bytes) == 0 &&
+		   q376_build_daily(&address, 3, 2041, day, bytes) == 0,
+	   "points are 1 to 2040");
+	length = q376_build_daily(&address, 3, 10, day, bytes);
+	ok(q376_take(bytes, length, &frame) == FRAME_WHOLE && frame.afn == 0x0D && frame.point == 10 &&
+		   frame.function == 161 && frame.length == 3,
+	   "the question: AFN 0DH, point, F161, day");
+	ok(bytes[14] == 0x02 && bytes[15] == 0x02 && bytes[16] == 0x01 && bytes[17] == 0x14,
+	   "the tenth point is the second of the second group, F161 the first of group 20");
+	ok(!q376_daily(&frame, 10, day, &total, &length), "which is no answer itself");
+	frame.data = data;
+	frame.length = sizeof(data);
+	ok(q376_daily(&frame, 10, day, &total, &length) && length == 5 && total[0] == 0x78,
+	   "the total");
+	ok(!q376_daily(&frame, 11, day, &total, &length), "another point");
+	ok(!q376_daily(&frame, 10, other, &total, &length), "another day");
+	frame.length--;
+	ok(!q376_daily(&frame, 10, day, &total, &length), "too short");
+}
+
 int
 main(void)
 {
 	test_link();
+	test_daily();
 	test_forward();
 	test_stream();
 	return tap_done();
