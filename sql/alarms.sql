@@ -139,3 +139,11 @@ SELECT pg_temp.seen('2026-03-02 15:05'), pg_temp.run('2026-03-02 15:05');
 SELECT submeter.acknowledge_alarm(1, 999);
 SELECT submeter.evaluate_alarms(99, now());
 SELECT submeter.evaluate_alarms(NULL, now());
+
+-- What happened ends when a person has seen it, not by itself.
+SELECT submeter.raise_alarm(1, 'notice_failed', NULL, NULL, 'nobody could be told', '2026-06-01 00:00+08') > 0 AS raised;
+SELECT submeter.evaluate_alarms(1, '2026-06-01 00:01+08') >= 0 AS evaluated;
+SELECT cleared_at IS NULL AS still_there FROM submeter.alarm WHERE rule = 'notice_failed' ORDER BY alarm_id DESC LIMIT 1;
+SELECT submeter.acknowledge_alarm(1, (SELECT max(alarm_id) FROM submeter.alarm WHERE rule = 'notice_failed'));
+SELECT submeter.evaluate_alarms(1, '2026-06-01 00:02+08') >= 0 AS evaluated;
+SELECT cleared_at IS NULL AS still_there FROM submeter.alarm WHERE rule = 'notice_failed' ORDER BY alarm_id DESC LIMIT 1;

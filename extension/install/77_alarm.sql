@@ -34,11 +34,11 @@ AS $$
 		('spool_dropped', 'device', 'critical', '0', 'A poller''s spool was full and old readings were given up, those first that meters keep themselves. missing_reading shows what could not be filled; acknowledge when seen.'),
 		('spool_damaged', 'device', 'critical', '0', 'The file of a poller''s spool was damaged: it was put aside, and what could be read of it saved. Have the disk checked; acknowledge when seen.'),
 		('clock_jumped', 'device', 'warning', '0', 'The clock of a poller''s machine jumped. Readings keep their order; have its time service checked, acknowledge when seen.'),
-		('payment_unassigned', 'energy', 'critical', '0', 'A payment provider took or paid back money that belongs to no order here. Look at payment_receipt and payment_event, and ask at the provider.'),
-		('payment_refund_failed', 'energy', 'critical', '0', 'A payment provider could not pay money back. Look at payment_refund: what failed is on the account again, what is abnormal has to be settled at the provider.'),
-		('payment_signature', 'device', 'critical', '0', 'Notifications came that the payment provider did not sign. Look whether its keys were exchanged, and who else calls the notify address.'),
+		('payment_unassigned', 'energy', 'critical', '0', 'A payment provider took or paid back money that belongs to no order here. Look at payment_receipt and payment_event, and ask at the provider; acknowledge when seen.'),
+		('payment_refund_failed', 'energy', 'critical', '0', 'A payment provider could not pay money back. Look at payment_refund: what failed is on the account again, what is abnormal has to be settled at the provider; acknowledge when seen.'),
+		('payment_signature', 'device', 'critical', '0', 'Notifications came that the payment provider did not sign. Look whether its keys were exchanged, and who else calls the notify address; acknowledge when seen.'),
 		('channel_budget', 'device', 'warning', '0', 'The messages of a channel for this month are used up: people are told by their next channel, if they have one. Raise the budget with set_channel() or wait for the month to end.'),
-		('notice_failed', 'device', 'warning', '0', 'A message could not be delivered on any channel. Check the channel and tell the person another way.')
+		('notice_failed', 'device', 'warning', '0', 'A message could not be delivered on any channel. Check the channel and tell the person another way; acknowledge when seen.')
 	) v(rule, class, severity, hold_time, description)
 	ON CONFLICT (rule) DO UPDATE SET class = EXCLUDED.class, description = EXCLUDED.description, builtin = true;
 	UPDATE submeter.alarm_rule r SET threshold = 120 WHERE r.rule = 'clock_wrong' AND r.threshold IS NULL;
@@ -265,8 +265,10 @@ BEGIN
 	), cleared AS (
 		UPDATE submeter.alarm a
 		SET cleared_at = greatest(evaluate_alarms.as_of, a.raised_at)
-		-- mass_trip_held is the policy's: it raises and clears it in its own runs.
-		WHERE a.site_id = evaluate_alarms.site_id AND a.cleared_at IS NULL AND a.rule <> 'mass_trip_held' AND NOT EXISTS (
+		-- These are raised and cleared by their own rooms, in their own runs; those about something that happened end when a person has seen them.
+		WHERE a.site_id = evaluate_alarms.site_id AND a.cleared_at IS NULL AND a.rule NOT IN ('mass_trip_held', 'channel_budget')
+			AND (a.acknowledged_at IS NOT NULL OR a.rule NOT IN ('notice_failed', 'payment_unassigned', 'payment_refund_failed', 'payment_signature'))
+			AND NOT EXISTS (
 			SELECT FROM seen s WHERE s.rule = a.rule AND s.meter_id IS NOT DISTINCT FROM a.meter_id AND s.gateway_id IS NOT DISTINCT FROM a.gateway_id)
 		RETURNING 1
 	)
