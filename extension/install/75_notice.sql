@@ -47,15 +47,24 @@ $$;
 COMMENT ON FUNCTION submeter.notice_header(text, boolean) IS
 'A header value of a mail message, encoded by RFC 2047 where it is not plain ASCII or, in a phrase (a person''s name), has characters that mean something there. 22023 for control characters (header injection).';
 
+CREATE FUNCTION submeter.mail_date(at timestamptz) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	-- In English whatever the server speaks.
+	SELECT (ARRAY['Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'])[extract(isodow FROM u.at)::int] || to_char(u.at, ', DD ')
+		|| (ARRAY['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'])[extract(month FROM u.at)::int] || to_char(u.at, ' YYYY HH24:MI:SS') || ' +0000'
+	FROM (SELECT mail_date.at AT TIME ZONE 'UTC' AS at) u
+$$;
+COMMENT ON FUNCTION submeter.mail_date(timestamptz) IS 'An instant as RFC 5322 writes it, in UTC.';
+
 CREATE FUNCTION submeter.notice_message(message_id text, recipient text, address text, subject text, body text, sent_at timestamptz)
 RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT concat(
-		'Date: ', (ARRAY['Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'])[extract(isodow FROM u.at)::int], to_char(u.at, ', DD '),
-		(ARRAY['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'])[extract(month FROM u.at)::int],
-		to_char(u.at, ' YYYY HH24:MI:SS'), ' +0000', E'\r\n',
+		'Date: ', submeter.mail_date(notice_message.sent_at), E'\r\n',
 		'From: Submeter <submeter@localhost>', E'\r\n',
 		'To: ', submeter.notice_header(notice_message.recipient, true), ' <', coalesce(submeter.notice_header(notice_message.address), 'nobody@localhost'), '>', E'\r\n',
 		'Subject: ', submeter.notice_header(notice_message.subject), E'\r\n',
@@ -65,7 +74,6 @@ AS $$
 		'Content-Transfer-Encoding: 8bit', E'\r\n',
 		E'\r\n',
 		regexp_replace(notice_message.body, E'\r?\n', E'\r\n', 'g'), E'\r\n')
-	FROM (SELECT notice_message.sent_at AT TIME ZONE 'UTC' AS at) u
 $$;
 COMMENT ON FUNCTION submeter.notice_message(text, text, text, text, text, timestamptz) IS
 'A message as RFC 5322 wants it: UTF-8 text with MIME headers. 22023 for control characters in a header.';

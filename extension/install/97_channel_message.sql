@@ -98,9 +98,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT concat(
-		'Date: ', (ARRAY['Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'])[extract(isodow FROM u.at)::int], to_char(u.at, ', DD '),
-		(ARRAY['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'])[extract(month FROM u.at)::int],
-		to_char(u.at, ' YYYY HH24:MI:SS'), E' +0000\r\n',
+		'Date: ', submeter.mail_date((mail_text.message).as_of), E'\r\n',
 		'From: ', submeter.notice_header(coalesce(u.settings ->> 'from_name', 'Submeter'), true), ' <', submeter.notice_header(u.settings ->> 'from'), E'>\r\n',
 		'To: ', submeter.notice_header((mail_text.message).recipient, true), ' <', submeter.notice_header((mail_text.message).address), E'>\r\n',
 		'Subject: ', submeter.notice_header((mail_text.message).subject), E'\r\n',
@@ -112,7 +110,7 @@ AS $$
 		submeter.mail_part('text/plain', regexp_replace((mail_text.message).body, E'\r?\n', E'\r\n', 'g'), u.boundary),
 		submeter.mail_part('text/html', submeter.mail_html(mail_text.message), u.boundary),
 		'--', u.boundary, E'--\r\n', u.attached, CASE WHEN u.attached IS NOT NULL THEN concat('--', u.boundary, E'-whole--\r\n') END)
-	FROM (SELECT (mail_text.message).as_of AT TIME ZONE 'UTC' AS at, (mail_text.message).settings AS settings, d.boundary, submeter.mail_attachment(mail_text.message, d.boundary || '-whole') AS attached
+	FROM (SELECT (mail_text.message).settings AS settings, d.boundary, submeter.mail_attachment(mail_text.message, d.boundary || '-whole') AS attached
 		FROM (SELECT '=_' || left(submeter.sha256_hex(convert_to(format('%s.%s', (mail_text.message).site_id, (mail_text.message).notice_id), 'UTF8')), 24) AS boundary) d) u
 $$;
 COMMENT ON FUNCTION submeter.mail_text(submeter.notice_message) IS

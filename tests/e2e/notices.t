@@ -117,8 +117,7 @@ wait_for 60 'a push to an app is taken' is_accepted "$id" app
 like "$(heard jpush)" '190e35f7e0d8f00' 'to the registered one'
 setup 'a person with a browser' person 21 push,mail
 browser=$(/usr/bin/python3 -c 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1] + "/browser").read().decode())' "$CHANNELS")
-setup 'browsers of the test are not behind TLS' sql "ALTER TABLE submeter.device DISABLE TRIGGER USER;
-	INSERT INTO submeter.device (site_id, contact_id, kind, token, keys) SELECT 1, 21, 'webpush', b ->> 'endpoint', b -> 'keys' FROM (SELECT '$browser'::jsonb AS b) x"
+setup 'browsers of the test are not behind TLS' sql "INSERT INTO submeter.device (site_id, contact_id, kind, token, keys) SELECT 1, 21, 'webpush', b ->> 'endpoint', b -> 'keys' FROM (SELECT '$browser'::jsonb AS b) x"
 id=$(tell 21)
 wait_for 60 'a push to a browser is taken' is_accepted "$id" push
 like "$(heard webpush)" '"kind": "low_balance"' 'opened with the key of the browser, from a sender it knows'
