@@ -50,7 +50,7 @@ SELECT submeter.protect('device', '{submeter_admin,submeter_operator,submeter_au
 ALTER TABLE submeter.channel_token ENABLE ROW LEVEL SECURITY;
 CREATE POLICY read_site ON submeter.channel_token FOR SELECT TO submeter_admin, submeter_auditor USING (site_id = ANY (submeter.my_sites()));
 GRANT SELECT (site_id, channel, expires_at) ON submeter.channel_token TO submeter_admin, submeter_auditor;
-SELECT submeter.audited(r) FROM unnest('{notice_channel,device}'::text[]) r;
+SELECT submeter.audited('notice_channel');
 CREATE INDEX outbound_notice ON submeter.outbound (site_id, ((ref ->> 'notice_id')::bigint)) WHERE kind IN ('notice', 'paid_notice');
 CREATE INDEX notice_warned ON submeter.notice (site_id, contact_id) WHERE kind = 'low_balance';
 CREATE TRIGGER check_template BEFORE INSERT OR UPDATE ON submeter.notice_template FOR EACH ROW EXECUTE FUNCTION submeter.check_template();
