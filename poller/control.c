@@ -5,78 +5,28 @@
  * The database wakes us with a notification; every five seconds we look anyway. Whatever a
  * connection that went away may have missed is asked for again on the next one.
  */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "control.h"
-#include "fetch.h"
-#include "lease.h"
+#include "control_inside.h"
 #include "log.h"
 #include "plan_file.h"
 
 #define CONTROL_LOOK_US (5 * US_PER_S)
 #define CONTROL_PLAN_RETRY_US (5 * US_PER_S)
-#define CONTROL_COMMANDS 100
-#define CONTROL_CLOCK_US (60 * US_PER_S)
-
-struct SmControl
-{
-	SmLoop *loop;
-	SmField *field;
-	SmDb *db;
-	SmReport *report;
-	SmFetch *fetch; /* NULL when only the plan is wanted */
-	SmLease *lease; /* NULL but for a poller */
-	SmTimer look;
-	SmTimer plan_retry;
-	SmTimer clock; /* asks what is to be done about clocks */
-	char *name;
-	char *plan_path; /* where the plan is kept; NULL: nowhere */
-	SmText query;    /* for the plan */
-	SmControlRole role;
-	SmControlEvents events;
-	bool loading;
-	bool load_again;
-	bool claiming;
-	bool claim_again;
-	bool reading;
-	bool read_again;
-	bool stopping;
-	char last_error[256];  /* so that the same one is told once */
-	SmCommand *unreported; /* over, and the database does not know yet */
-	int reporting;
-};
 
 static const char control_greeting[] =
 	"SET search_path = ''; SET statement_timeout = '30s';"
 	" SET application_name = 'submeter-poller'; SET client_min_messages = warning;"
 	" LISTEN submeter_poller";
-static const char control_claim_sql[] =
-	"SELECT site_id, command_id, meter_id, action, step, close_mode, expires_in_ms, clock_di"
-	" FROM submeter.claim_commands($1, $2::pg_catalog.int4)";
 static const char control_reads_sql[] = "SELECT site_id, meter_id FROM submeter.claim_reads($1)";
-static const char control_send_sql[] =
-	"SELECT go, reason, level, password, operator, valid_until, local_time"
-	" FROM submeter.send_command($1::pg_catalog.int4, $2::pg_catalog.int8, $3, $4)";
-static const char control_clocks_sql[] =
-	"SELECT site_id, gateway_id, meter_id, action, clock_di, local_time"
-	" FROM submeter.claim_clocks($1, pg_catalog.to_timestamp($2::pg_catalog.float8 / 1000))";
-static const char control_clock_sql[] =
-	"SELECT submeter.report_clocks($1::pg_catalog.int4, $2::pg_catalog.jsonb)";
-static const char control_report_sql[] =
-	"SELECT submeter.report_command($1::pg_catalog.int4, $2::pg_catalog.int8, $3, $4, $5, $6,"
-	" $7::pg_catalog.jsonb, $8)";
 
 static void control_up(void *context);
 static void control_down(void *context, const char *message);
 static void control_notified(void *context, const char *payload);
 static void control_look(void *context);
-static void control_clock(void *context);
-static void control_claim(SmControl *control);
 static void control_claim_reads(SmControl *control);
-static void control_send_report(SmControl *control, SmCommand *command);
 
 static void
 control_plan_retry(void *context)
@@ -112,7 +62,7 @@ control_superseded(void *context)
 }
 
 /* Whether commands and reads may be asked for. Without a plan nothing could be done with them. */
-static bool
+bool
 control_may_claim(const SmControl *control)
 {
 	return control->lease != NULL && !lease_is_superseded(control->lease) && !control->stopping &&
@@ -231,7 +181,7 @@ control_look_for_history(SmControl *control)
 }
 
 /* Logs why a request failed, once for the same reason. */
-static void
+void
 control_complain(SmControl *control, const char *what, const SmDbReply *reply)
 {
 	char text[256];
@@ -311,16 +261,8 @@ static void
 control_up(void *context)
 {
 	SmControl *control = context;
-	SmCommand *waiting = control->unreported;
 
-	control->unreported = NULL;
-	while (waiting != NULL)
-	{
-		SmCommand *command = waiting;
-
-		waiting = command->next;
-		control_send_report(control, command);
-	}
+	control_report_again(control);
 	report_reset(control->report);
 	control_refresh(control);
 	loop_set(control->loop, &control->look, base_now_us() + CONTROL_LOOK_US);
@@ -369,60 +311,6 @@ control_look(void *context)
 	loop_set(control->loop, &control->look, base_now_us() + CONTROL_LOOK_US);
 }
 
-/* Starts the commands that were given to us. */
-static void
-control_claimed(void *context, const SmDbReply *reply)
-{
-	SmControl *control = context;
-	bool full = false;
-	int row;
-
-	control->claiming = false;
-	if (!reply->ok)
-		control_complain(control, "could not ask for commands", reply);
-	else
-	{
-		PGresult *result = reply->results[0];
-
-		full = PQntuples(result) == CONTROL_COMMANDS;
-		for (row = 0; row < PQntuples(result); row++)
-		{
-			SmClaim claim = {0};
-
-			claim.site_id = atoi(PQgetvalue(result, row, 0));
-			claim.command_id = atoll(PQgetvalue(result, row, 1));
-			claim.meter_id = atoll(PQgetvalue(result, row, 2));
-			if (!command_find_action(PQgetvalue(result, row, 3), &claim.action))
-				continue; /* of a newer database: given out again when the lease is over */
-			claim.verify = strcmp(PQgetvalue(result, row, 4), "switch") != 0;
-			claim.local_key = strcmp(PQgetvalue(result, row, 5), "local_key") == 0;
-			claim.expires_in_ms = atoll(PQgetvalue(result, row, 6));
-			if (!PQgetisnull(result, row, 7))
-				claim.clock_di = PQgetvalue(result, row, 7);
-			command_start(control->field, &claim);
-		}
-	}
-	if (full || control->claim_again)
-		control_claim(control);
-}
-
-/* Asks for commands. */
-static void
-control_claim(SmControl *control)
-{
-	char most[16];
-	const char *values[2];
-
-	control->claim_again = control->claiming;
-	if (control->claiming || !control_may_claim(control))
-		return;
-	snprintf(most, sizeof(most), "%d", CONTROL_COMMANDS);
-	values[0] = control->name;
-	values[1] = most;
-	control->claiming =
-		db_send(control->db, control_claim_sql, 2, values, control_claimed, control);
-}
-
 static void
 control_reads_claimed(void *context, const SmDbReply *reply)
 {
@@ -454,194 +342,6 @@ control_claim_reads(SmControl *control)
 	values[0] = control->name;
 	control->reading =
 		db_send(control->db, control_reads_sql, 1, values, control_reads_claimed, control);
-}
-
-/* Starts what is to be done about clocks. */
-static void
-control_clocks_claimed(void *context, const SmDbReply *reply)
-{
-	SmControl *control = context;
-	int row;
-
-	if (!reply->ok)
-		control_complain(control, "could not ask about clocks", reply);
-	else
-	{
-		PGresult *result = reply->results[0];
-
-		for (row = 0; row < PQntuples(result); row++)
-		{
-			SmClockClaim claim = {
-				.site_id = atoi(PQgetvalue(result, row, 0)),
-				.gateway_id = atoll(PQgetvalue(result, row, 1)),
-				.meter_id = atoll(PQgetvalue(result, row, 2)),
-				.broadcast = strcmp(PQgetvalue(result, row, 3), "broadcast") == 0,
-				.clock_di = PQgetisnull(result, row, 4) ? NULL : PQgetvalue(result, row, 4),
-				.local_time = PQgetvalue(result, row, 5)};
-
-			clock_start(control->field, &claim);
-		}
-	}
-}
-
-/* Asks what is to be done about clocks, and says what ours shows. */
-static void
-control_clock(void *context)
-{
-	SmControl *control = context;
-	char wall[24];
-	const char *values[2] = {control->name, wall};
-
-	loop_set(control->loop, &control->clock, base_now_us() + base_jitter_us(CONTROL_CLOCK_US));
-	if (!control_may_claim(control))
-		return;
-	snprintf(wall, sizeof(wall), "%" PRId64, base_wall_ms());
-	db_send(control->db, control_clocks_sql, 2, values, control_clocks_claimed, control);
-}
-
-static void
-control_clock_reported(void *context, const SmDbReply *reply)
-{
-	if (!reply->ok)
-		control_complain(context, "could not tell what a clock shows", reply);
-}
-
-/* Tells the database what a clock shows. When it is away the clock is read again another time. */
-void
-control_report_clock(SmControl *control, const SmClockResult *clock)
-{
-	SmText text = {0};
-	char site[16];
-	const char *values[2];
-
-	snprintf(site, sizeof(site), "%d", clock->site_id);
-	text_printf(&text, "[{\"meter_id\":%" PRId64 ",\"age_ms\":0,\"clock\":", clock->meter_id);
-	text_add_json(&text, clock->text);
-	text_add(&text, ",\"error\":");
-	text_add_json(&text, clock->error);
-	text_add(&text, "}]");
-	values[0] = site;
-	values[1] = text.data;
-	db_send(control->db, control_clock_sql, 2, values, control_clock_reported, control);
-	text_free(&text);
-}
-
-/* What comes with a go: a password, until when the meter may obey, the local time. */
-static void
-control_take_go(const PGresult *result, SmGo *go)
-{
-	SmDltTime local;
-
-	*go = (SmGo){.local_s = -1};
-	go->has_key = dlt645_parse_key(atoi(PQgetvalue(result, 0, 2)), PQgetvalue(result, 0, 3),
-								   PQgetvalue(result, 0, 4), &go->key);
-	go->has_until = meter_clock_parse(PQgetvalue(result, 0, 5), &go->until);
-	if (meter_clock_parse(PQgetvalue(result, 0, 6), &local))
-		go->local_s = meter_clock_seconds(&local);
-}
-
-/* The database has spoken on a command. */
-static void
-control_asked(void *context, const SmDbReply *reply)
-{
-	SmCommand *command = context;
-	bool row = reply->ok && reply->count == 1 && PQntuples(reply->results[0]) == 1;
-	bool go = row && strcmp(PQgetvalue(reply->results[0], 0, 0), "t") == 0;
-	SmGo told;
-
-	if (go)
-		control_take_go(reply->results[0], &told);
-	command_go(command, go ? &told : NULL,
-			   row                         ? PQgetvalue(reply->results[0], 0, 1)
-			   : reply->message[0] != '\0' ? reply->message
-										   : "the database gave no answer");
-	explicit_bzero(&told, sizeof(told));
-}
-
-/* Asks the database for the last word on a command. */
-void
-control_ask(SmControl *control, SmCommand *command)
-{
-	char site[16];
-	char id[24];
-	const char *values[4] = {site, id, control->name,
-							 command->clock_text[0] != '\0' ? command->clock_text : NULL};
-
-	snprintf(site, sizeof(site), "%d", command->site_id);
-	snprintf(id, sizeof(id), "%" PRId64, command->command_id);
-	if (!db_send(control->db, control_send_sql, 4, values, control_asked, command))
-		command_go(command, NULL, "the database is away");
-}
-
-/* A report and who sent it. */
-typedef struct SmReported
-{
-	SmControl *control;
-	SmCommand *command;
-} SmReported;
-
-/* A command's outcome is known to the database, or has to wait for it. */
-static void
-control_reported(void *context, const SmDbReply *reply)
-{
-	SmReported *reported = context;
-	SmControl *control = reported->control;
-	SmCommand *command = reported->command;
-
-	free(reported);
-	control->reporting--;
-	if (reply->lost)
-	{
-		command->next = control->unreported;
-		control->unreported = command;
-		return;
-	}
-	if (!reply->ok)
-		log_error("command %d/%lld: the database refuses its outcome: %s (%s)", command->site_id,
-				  (long long) command->command_id, reply->message, reply->sqlstate);
-	command_free(command);
-	control_claim(control);
-}
-
-static void
-control_send_report(SmControl *control, SmCommand *command)
-{
-	SmReported *reported = base_alloc(sizeof(SmReported));
-	SmText evidence = {0};
-	char site[16];
-	char id[24];
-	const char *values[8];
-
-	*reported = (SmReported){control, command};
-	snprintf(site, sizeof(site), "%d", command->site_id);
-	snprintf(id, sizeof(id), "%" PRId64, command->command_id);
-	evidence_add_json(&evidence, command);
-	values[0] = site;
-	values[1] = id;
-	values[2] = control->name;
-	values[3] = command->outcome;
-	values[4] = point_relay_name(evidence_position(command, &command->before));
-	values[5] = point_relay_name(
-		evidence_position(command, command->after.known ? &command->after : &command->before));
-	values[6] = evidence.data;
-	values[7] = command->detail;
-	if (command->written && !command->after.known)
-		values[5] = NULL;
-	control->reporting++;
-	if (!db_send(control->db, control_report_sql, 8, values, control_reported, reported))
-	{
-		SmDbReply lost = {.lost = true};
-
-		control_reported(reported, &lost);
-	}
-	text_free(&evidence);
-}
-
-/* Tells the database how a command ended. The command becomes ours. */
-void
-control_report(SmControl *control, SmCommand *command)
-{
-	control_send_report(control, command);
 }
 
 /* Tells the database what became of a meter's memory. */
