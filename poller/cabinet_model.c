@@ -192,15 +192,19 @@ model_item(SmProtocol protocol, const SmModelLine *line, SmPoint *point, char *t
 	return NULL;
 }
 
-/* Whether an option is MASK:VALUE, or not there; the poller alone makes use of it. */
+/* Takes an option MASK:VALUE, which may be left out; false when it is something else. */
 static bool
-model_masked(const SmModelLine *line, const char *name)
+model_masked(const SmModelLine *line, const char *name, int64_t *mask, int64_t *value)
 {
 	const char *text = model_option(line, name);
-	int mask;
-	int value;
+	int left = 0;
+	int right = 0;
 
-	return text == NULL || model_register(text, 0, 65535, &mask, &value);
+	if (text != NULL && !model_register(text, 0, 65535, &left, &right))
+		return false;
+	*mask = left;
+	*value = right;
+	return true;
 }
 
 /* point METRIC WHERE TYPE SCALE block= mask= closed= open= */
@@ -238,7 +242,8 @@ model_take_point(SmCabinetModel *own, const SmModelLine *line)
 		!model_number(line, "closed", 0, 65535, &point.closed_value) ||
 		!model_number(line, "open", 0, 65535, &point.open_value))
 		return "mask, closed or open is not 0 to 65535";
-	if (!model_masked(line, "lock") || !model_masked(line, "keep"))
+	if (!model_masked(line, "lock", &point.lock_mask, &point.lock_value) ||
+		!model_masked(line, "keep", &point.keep_mask, &point.keep_value))
 		return "lock or keep is not mask:value";
 	if ((why = point_check(&point)) != NULL)
 		return why;

@@ -44,14 +44,15 @@ switch_type(const char *prompt, bool echo, char *line, int size)
 	struct termios after;
 	bool good;
 
-	printf("%s", prompt);
-	fflush(stdout);
 	if (tcgetattr(STDIN_FILENO, &before) != 0)
 		return false;
 	after = before;
 	if (!echo)
 		after.c_lflag &= (tcflag_t) ~ECHO;
+	/* What was typed before it was asked for is thrown away, and nothing that is typed after. */
 	tcsetattr(STDIN_FILENO, TCSAFLUSH, &after);
+	printf("%s", prompt);
+	fflush(stdout);
 	good = fgets(line, size, stdin) != NULL;
 	tcsetattr(STDIN_FILENO, TCSANOW, &before);
 	if (!echo)
@@ -218,12 +219,31 @@ switch_build(SmHand *hand, SmRequest *request)
 	return dlt645_build_write(request, &hand->target, how->di, &hand->key, bytes, how->count);
 }
 
-static SmRelay
-switch_wanted(SmSwitchAction action)
+/* Whether what is asked for is in place already: 1, 0, or -1 when the meter does not show it. */
+static int
+switch_place(const SmHand *hand, const SmValues *values)
 {
-	return action == SWITCH_OPEN    ? RELAY_OPEN
-		   : action == SWITCH_CLOSE ? RELAY_CLOSED
-									: RELAY_UNKNOWN;
+	switch (hand->action)
+	{
+		case SWITCH_OPEN:
+		case SWITCH_CLOSE:
+			if (!point_has(values, METRIC_RELAY))
+				return -1;
+			return values->relay == (hand->action == SWITCH_OPEN ? RELAY_OPEN : RELAY_CLOSED);
+		case SWITCH_KEEP:
+		case SWITCH_RELEASE:
+			if (values->keep == KEEP_UNKNOWN)
+				return -1;
+			return values->keep == (hand->action == SWITCH_KEEP ? KEEP_ON : KEEP_OFF);
+		default:
+			return -1;
+	}
+}
+
+static bool
+switch_is_keep(const SmHand *hand)
+{
+	return hand->action == SWITCH_KEEP || hand->action == SWITCH_RELEASE;
 }
 
 static void
@@ -242,15 +262,41 @@ switch_print(const char *when, const SmValues *values)
 		cabinet_format(values, shown[i], text, sizeof(text));
 		printf(" %s %s", point_metric_name(shown[i]), text);
 	}
+	if (values->keep != KEEP_UNKNOWN)
+		printf(" keep-power %s", values->keep == KEEP_ON ? "on" : "off");
 	putchar('\n');
 	fflush(stdout);
 }
 
-/* Reads the meter again until the breaker is where it should be, or time is up. */
+/* Says what the write is proved by. */
+static int
+switch_judge(const SmHand *hand, const SmValues *after)
+{
+	int place = switch_place(hand, after);
+
+	if (place >= 0 && switch_is_keep(hand))
+		printf("evidence: keep-power reads %s\n", after->keep == KEEP_ON ? "on" : "off");
+	else if (place >= 0)
+		printf("evidence: the relay register says %s\n", point_relay_name(after->relay));
+	else if (hand->action == SWITCH_PERMIT_CLOSE)
+		printf("Closing is permitted: press the key of the meter.\n");
+	else if (hand->action == SWITCH_OPEN && point_has(after, METRIC_POWER_W) &&
+			 point_has(&hand->before, METRIC_POWER_W) && hand->before.number[METRIC_POWER_W] > 10)
+	{
+		printf("evidence: power went from %.0f W to %.0f W\n", hand->before.number[METRIC_POWER_W],
+			   after->number[METRIC_POWER_W]);
+		return after->number[METRIC_POWER_W] < 10 ? CABINET_GOOD : CABINET_BAD;
+	}
+	else
+		printf("evidence: none but the acknowledgement; look at the %s itself\n",
+			   switch_is_keep(hand) ? "meter" : "breaker");
+	return place == 0 ? CABINET_BAD : CABINET_GOOD;
+}
+
+/* Reads the meter again until what was asked for is in place, or time is up. */
 static int
 switch_look_back(SmHand *hand)
 {
-	SmRelay wanted = switch_wanted(hand->action);
 	SmValues after = {0};
 	int looks;
 
@@ -259,27 +305,11 @@ switch_look_back(SmHand *hand)
 		usleep((useconds_t) (hand->how->settle_ms * 1000 / SWITCH_LOOKS));
 		if (cabinet_ask_model(&hand->port, &hand->own->model, &hand->target, &after, false) < 0)
 			continue;
-		if (wanted != RELAY_UNKNOWN && point_has(&after, METRIC_RELAY) && after.relay == wanted)
+		if (switch_place(hand, &after) == 1)
 			break;
 	}
 	switch_print("after", &after);
-	if (wanted != RELAY_UNKNOWN && point_has(&after, METRIC_RELAY))
-	{
-		printf("evidence: the relay register says %s\n", point_relay_name(after.relay));
-		return after.relay == wanted ? CABINET_GOOD : CABINET_BAD;
-	}
-	if (hand->action == SWITCH_PERMIT_CLOSE)
-		printf("Closing is permitted: press the key of the meter.\n");
-	else if (hand->action == SWITCH_OPEN && point_has(&after, METRIC_POWER_W) &&
-			 point_has(&hand->before, METRIC_POWER_W) && hand->before.number[METRIC_POWER_W] > 10)
-	{
-		printf("evidence: power went from %.0f W to %.0f W\n", hand->before.number[METRIC_POWER_W],
-			   after.number[METRIC_POWER_W]);
-		return after.number[METRIC_POWER_W] < 10 ? CABINET_GOOD : CABINET_BAD;
-	}
-	else
-		printf("evidence: none but the acknowledgement; look at the breaker itself\n");
-	return CABINET_GOOD;
+	return switch_judge(hand, &after);
 }
 
 /* Writes once; what comes of it. */
@@ -318,8 +348,6 @@ switch_write(SmHand *hand)
 static int
 switch_run(SmHand *hand)
 {
-	SmRelay wanted = switch_wanted(hand->action);
-
 	if (!cabinet_open(hand->cabinet, hand->own->model.protocol, &hand->port))
 		return CABINET_BAD;
 	if (hand->cabinet->timeout_ms == 0)
@@ -331,11 +359,17 @@ switch_run(SmHand *hand)
 		return CABINET_BAD;
 	}
 	switch_print("before", &hand->before);
-	if (wanted != RELAY_UNKNOWN && point_has(&hand->before, METRIC_RELAY) &&
-		hand->before.relay == wanted)
+	if (switch_place(hand, &hand->before) == 1)
 	{
-		printf("It is %s already: nothing was written.\n", point_relay_name(wanted));
+		printf("It is %s already: nothing was written.\n",
+			   switch_is_keep(hand) ? (hand->before.keep == KEEP_ON ? "kept on" : "not kept on")
+									: point_relay_name(hand->before.relay));
 		return CABINET_GOOD;
+	}
+	if (hand->before.locked && !switch_is_keep(hand) && hand->action != SWITCH_OPEN)
+	{
+		cabinet_say("the breaker is locked on the spot: nothing was written");
+		return CABINET_BAD;
 	}
 	if (!switch_confirm(hand) || !switch_get_key(hand))
 		return CABINET_BAD;

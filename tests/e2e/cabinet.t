@@ -139,11 +139,11 @@ is "$(grep '^unit' <<<"$found" | flat)" 'unit 1 unit 2 unit 7 unit 17 unit 30' '
 is "$(grep -A1 '^unit 1$' <<<"$found" | tail -1 | flat)" " $dds 12 of 12: 123450 Wh 229.3 V 50.01 Hz 1234.0 W closed" 'and what they are'
 like "$(grep -A1 '^unit 17$' <<<"$found")" 'EM24 ' 'the word order tells two sisters apart'
 like "$(grep -A1 '^unit 7$' <<<"$found")" 'LX47LE-125 ' 'a breaker'
-is "$(tool scan --address "$rtu" --wire rtu --to 4 --timeout-ms 80 | grep '^unit' | flat)" 'unit 1 unit 3' 'behind RTU, where absent ones are silent'
-found=$(tool scan --address "$dlt" --wire dlt645 --timeout-ms 40 --thorough)
+is "$(tool scan --address "$rtu" --wire rtu --to 4 --timeout-ms 300 | grep '^unit' | flat)" 'unit 1 unit 3' 'behind RTU, where absent ones are silent'
+found=$(tool scan --address "$dlt" --wire dlt645 --timeout-ms 120 --thorough)
 is "$(grep '^meter' <<<"$found" | sort | flat)" 'meter 000000000012 DL/T 645-2007 meter 000000000034 DL/T 645-1997 meter 000000000112 DL/T 645-2007' 'meters of DL/T 645, pair by pair'
 like "$(grep -A1 'meter 000000000112' <<<"$found")" 'three-phase relay' 'and what they are'
-is "$(tool scan --address "$one" --wire dlt645 --timeout-ms 100 | grep '^meter' | flat)" 'meter 000000000077 DL/T 645-2007' 'one alone is found at once'
+is "$(tool scan --address "$one" --wire dlt645 --timeout-ms 500 | grep '^meter' | flat)" 'meter 000000000077 DL/T 645-2007' 'one alone is found at once'
 is "$(for port in tcp rtu line; do farm log $port writes; done | sort -u)" 0 'and nothing of all this wrote anything'
 is "$(farm log dlt writes) $(farm log one writes)" '0 0' 'nor to meters of DL/T 645'
 
@@ -171,6 +171,11 @@ is "$(writes tcp 1) $(farm get tcp 1 relay)" '3 closed' 'one write'
 like "$(person 'to open: =30' switch open --address "$tcp" --unit 30 --model DTSY1352)" 'evidence: none but the acknowledgement' 'a model without a relay register says so'
 like "$(person '' switch open --address "$tcp" --unit 2 --model SDM630)" 'no instruction to open' 'one without breaker'
 
+setup 'a breaker is locked on the spot' farm set tcp 7 locked=yes
+setup 'and open' farm set tcp 7 relay=open
+like "$(person '' switch close --address "$tcp" --unit 7 --model LX47LE-125)" 'locked on the spot: nothing was written' 'a breaker that is locked is not closed'
+is "$(writes tcp 7)" 0 'nor written to'
+
 out=$(person 'to open: =12|digits: =135790' switch open --address "$dlt" --unit 12 --model "$relay")
 is "$?" 0 'a meter of DL/T 645 opens with its password'
 like "$out" 'evidence: the relay register says open' 'with evidence'
@@ -185,6 +190,14 @@ like "$out" 'press the key' 'closing is permitted'
 is "$(farm get dlt 000000000012 relay) $(farm get dlt 000000000012 wants_key)" 'open yes' 'and waits for the key'
 setup 'press the key' farm key dlt 000000000012
 is "$(farm get dlt 000000000012 relay)" closed 'which closes it'
+out=$(person 'to keep: =12' switch keep --address "$dlt" --unit 12 --model "$relay" --password-file "$SM_RUN/password")
+is "$?" 0 'a meter is told to keep its power on'
+like "$out" 'keep-power off.*evidence: keep-power reads on' 'and its bit is read back'
+is "$(farm get dlt 000000000012 keep)" yes 'the meter has it'
+like "$(person '' switch keep --address "$dlt" --unit 12 --model "$relay" --password-file "$SM_RUN/password")" 'kept on already: nothing was written' 'once'
+like "$(person 'to release: =12' switch release --address "$dlt" --unit 12 --model "$relay" --password-file "$SM_RUN/password")" \
+	'keep-power on.*evidence: keep-power reads off' 'and released'
+is "$(farm get dlt 000000000012 keep)" no 'the meter has heard it'
 setup 'a meter whose clock is off' farm set dlt 000000000012 clock_offset_s=86400
 like "$(person 'to open: =12' switch open --address "$dlt" --unit 12 --model "$relay" --password-file "$SM_RUN/password")" "clock is 86[0-9]+ s off.*says open" 'the instruction goes by the clock of the meter'
 out=$(person 'to close: =12|digits: =000000' switch close --address "$dlt" --unit 12 --model "$relay")
@@ -197,7 +210,7 @@ is "$(farm get dlt 000000000012 wrong_passwords)" 1 'and not tried again'
 like "$(tool watch --address "$tcp" --unit 1 --model "$dds" --count 2 | grep -c ' > ')" '^[2-9]' 'watch asks again and again and shows the frames'
 "$POLLER" watch --address "$tcp" --listen 127.0.0.1:0 >/dev/null 2>"$SM_RUN/stderr"
 like "$(cat "$SM_RUN/stderr")" 'not host:port' 'a port to listen on is a number'
-free=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+free=$(port_free)
 "$POLLER" watch --address "$rtu" --wire rtu --listen "127.0.0.1:$free" >"$SM_RUN/watched" 2>&1 &
 watcher=$!
 wait_for 5 'the ear listens' grep -q watching "$SM_RUN/watched"

@@ -6,6 +6,7 @@ are typed. Prints all that the terminal showed; the exit status is the command's
 import os
 import pty
 import select
+import signal
 import sys
 import time
 
@@ -15,7 +16,7 @@ if pid == 0:
     os.execvp(sys.argv[2], sys.argv[2:])
 seen = ""
 asked_from = 0
-limit = time.monotonic() + 60
+limit = time.monotonic() + 120
 while time.monotonic() < limit:
     ready, _, _ = select.select([terminal], [], [], 0.2)
     if not ready:
@@ -30,8 +31,9 @@ while time.monotonic() < limit:
     while answers and answers[0][0] in seen[asked_from:]:
         prompt, text = answers.pop(0)
         asked_from = seen.index(prompt, asked_from) + len(prompt)
-        time.sleep(0.05)  # the program turns off the echo after it has asked
         os.write(terminal, text.encode() + b"\n")
+else:
+    os.kill(pid, signal.SIGKILL)  # it does not end
 _, status = os.waitpid(pid, 0)
 sys.stdout.write(seen.replace("\r\n", "\n"))
 sys.exit(os.waitstatus_to_exitcode(status))
