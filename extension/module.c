@@ -21,6 +21,7 @@ PG_MODULE_MAGIC;
 extern PGDLLEXPORT void _PG_init(void);
 
 static char *module_duty = NULL;
+static int module_poller_lease_s = 30;
 
 /*
  * Settings that belong to no room. The prefix is reserved, so even a mark that only SQL reads has
@@ -33,6 +34,10 @@ module_init(void)
 							   "Set by run_duties() and by the workers, empty otherwise.",
 							   &module_duty, "", PGC_USERSET,
 							   GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, NULL, NULL, NULL);
+	DefineCustomIntVariable("submeter.poller_lease",
+							"How long a poller that is not heard of keeps its gateways.",
+							"Pollers renew three times as often.", &module_poller_lease_s, 30, 6,
+							3600, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 }
 
 /*

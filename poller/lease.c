@@ -1,10 +1,11 @@
 /*
  * lease.c - which gateways are ours: the part of the conversation that keeps two pollers off one bus
  *
- * Every ten seconds we say that we are alive, and for thirty seconds from when we said so the
- * gateways of our plan are ours. When the time runs out because the database cannot be reached, a
- * poller that has others beside it lets go of everything, for they will take over; one that was
- * alone reads on. A device that dials in is ours as soon as the database knows that it came.
+ * We say that we are alive three times as often as needed: for as long as the database says (30 s
+ * unless set otherwise), from when we said so, the gateways of our plan are ours. When the time
+ * runs out because the database cannot be reached, a poller that has others beside it lets go of
+ * everything, for they will take over; one that was alone reads on. A device that dials in is ours
+ * as soon as the database knows that it came.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@
 #include "lease.h"
 #include "log.h"
 
-#define LEASE_EVERY_US (10 * US_PER_S)
+#define LEASE_DEFAULT_US (30 * US_PER_S)
 #define LEASE_RETRY_US (2 * US_PER_S)
 #define LEASE_SOON_US (100 * US_PER_MS)
 #define LEASE_MARGIN_US (2 * US_PER_S)
@@ -43,6 +44,7 @@ struct SmLease
 	bool claim_again;
 	bool released;
 	int64_t asked_us;
+	int64_t length_us; /* how long a lease holds, as the database says */
 	char held[LEASE_HELD];
 	SmText sites; /* of the claim under way, as arrays */
 	SmText gateways;
@@ -71,6 +73,7 @@ lease_create(SmLoop *loop, SmDb *db, SmField *field, const char *name, const SmL
 	lease->field = field;
 	lease->name = base_copy(name);
 	lease->events = *events;
+	lease->length_us = LEASE_DEFAULT_US;
 	snprintf(lease->instance, sizeof(lease->instance), "%lld-%ld", (long long) base_wall_ms(),
 			 (long) getpid());
 	lease->again.fire = lease_again;
@@ -187,19 +190,21 @@ lease_lose_buses(SmLease *lease, const char *sites, const char *gateways)
 static void
 lease_take(SmLease *lease, PGresult *row)
 {
-	int64_t lease_us = atoll(PQgetvalue(row, 0, 2)) * US_PER_MS;
 	const char *held = PQgetvalue(row, 0, 3);
 	bool alone = strcmp(PQgetvalue(row, 0, 1), "t") == 0;
+	int64_t end_us;
 	bool changed =
 		lease->over || !lease->begun || alone != lease->alone || strcmp(lease->held, held) != 0;
 
 	lease->begun = true;
 	lease->over = false;
+	lease->length_us = atoll(PQgetvalue(row, 0, 2)) * US_PER_MS;
 	lease->last_error[0] = '\0';
+	end_us = lease->asked_us + lease->length_us - LEASE_MARGIN_US;
 	lease_set_alone(lease, alone);
-	lease_extend(lease, alone ? INT64_MAX : lease->asked_us + lease_us - LEASE_MARGIN_US);
+	lease_extend(lease, alone ? INT64_MAX : end_us);
 	snprintf(lease->held, sizeof(lease->held), "%s", held);
-	loop_set(lease->loop, &lease->end, lease->asked_us + lease_us - LEASE_MARGIN_US);
+	loop_set(lease->loop, &lease->end, end_us);
 	lease_lose_buses(lease, PQgetvalue(row, 0, 4), PQgetvalue(row, 0, 5));
 	if (changed)
 		lease->events.changed(lease->events.context);
@@ -214,14 +219,14 @@ lease_renewed(void *context, const SmDbReply *reply)
 	lease->renewing = false;
 	if (lease->released)
 		return;
-	loop_set(lease->loop, &lease->again,
-			 base_now_us() + (reply->ok ? LEASE_EVERY_US : LEASE_RETRY_US));
 	if (!reply->ok || PQntuples(reply->results[0]) != 1)
 		lease_complain(lease, reply);
 	else if (strcmp(PQgetvalue(reply->results[0], 0, 0), "t") == 0)
 		lease_give_up(lease);
 	else
 		lease_take(lease, reply->results[0]);
+	loop_set(lease->loop, &lease->again,
+			 base_now_us() + (reply->ok ? lease->length_us / 3 : LEASE_RETRY_US));
 	if (lease->renew_again)
 		lease_look_soon(lease);
 }

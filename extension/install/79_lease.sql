@@ -1,13 +1,14 @@
 -- Room: poller, leases. Several pollers share the gateways of their sites. Whoever serves a gateway has a lease on it, renewed
--- every ten seconds for thirty: a poller that is killed is replaced after that, and one that cannot renew stops in time.
+-- three times in its time (30 s unless set): a poller that is killed is replaced after that, and one that cannot renew stops in time.
 -- Gateways are shared evenly and stay where they are; a poller with too many lets some go, and only what it has let go of is
 -- taken by another. A device that dials in belongs to the poller it has its newest connection to.
 
 CREATE FUNCTION submeter.lease_time() RETURNS interval
-LANGUAGE sql IMMUTABLE
+LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT interval '30 s' $$;
-COMMENT ON FUNCTION submeter.lease_time() IS 'How long a lease holds after it was renewed, and a poller counts as alive after it was heard of.';
+AS $$ SELECT coalesce(nullif(current_setting('submeter.poller_lease', true), ''), '30 s')::interval $$;
+COMMENT ON FUNCTION submeter.lease_time() IS
+'How long a lease holds after it was renewed, and a poller counts as alive after it was heard of: the setting submeter.poller_lease.';
 
 CREATE FUNCTION submeter.may_serve(site_id int, gateway_id bigint, poller text, at timestamptz) RETURNS boolean
 LANGUAGE sql STABLE
@@ -79,7 +80,7 @@ BEGIN
 			AND coalesce(g.poller, share_gateways.poller) = share_gateways.poller
 		ORDER BY g.site_id, g.gateway_id
 	LOOP
-		-- Who has fewer comes within ten seconds and takes it.
+		-- Who has fewer comes with its next renewal and takes it.
 		CONTINUE WHEN item.least < mine AND NOT item.bound;
 		INSERT INTO submeter.gateway_lease (site_id, gateway_id, poller, lease_until, since)
 		VALUES (item.site_id, item.gateway_id, share_gateways.poller, share_gateways.at + submeter.lease_time(), share_gateways.at)

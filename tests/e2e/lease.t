@@ -14,7 +14,7 @@ meter 1 DDS238-2 watts=1000 start_kwh=300
 port d 0
 meter 1 DDS238-2 watts=1000 start_kwh=400
 END
-setup 'start the database' field_start
+setup 'start the database' field_start "submeter.poller_lease = '12s'"
 make_plan()
 {
 	local n=0 port
