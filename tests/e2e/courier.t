@@ -106,7 +106,7 @@ wait_for 20 'no STARTTLS with a stranger' says t sql "SELECT attempts > 0 AND de
 # Death
 sql "DELETE FROM public.outcome"
 for n in {1..20}; do
-	queue trial POST "$HTTPS/slow/0.3?n=$n" '{"text":"x"}' >/dev/null
+	queue trial POST "$HTTPS/slow/0.3?n=$n" '{"text":"x","timeout_ms":20000}' >/dev/null
 done
 sql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'submeter-courier'" >/dev/null
 # A claim whose answer was lost waits for the end of its lease.

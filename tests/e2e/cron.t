@@ -3,6 +3,7 @@
 # shellcheck source=tests/e2e/life.sh
 . "$(dirname "$0")/life.sh"
 
+month_lasts
 setup 'start a server' server_start a
 setup 'create a database' server_createdb a mall
 setup 'stop it' server_stop a
@@ -27,8 +28,8 @@ setup 'create a property with a reading in each month' ask a mall "
 	END \$\$"
 is "$(ask a mall 'SELECT count(*) FROM submeter.bill')" 0 'nothing is billed yet'
 
-# In the README it is '5 0 1 * *'; here nobody wants to wait for the first of the month.
-setup 'schedule' ask a mall "SELECT cron.schedule('close', '* * * * *', 'SELECT submeter.close_cycle(site_id, current_date) FROM submeter.site')"
+# In doc/money.md it is '5 0 1 * *'; here nobody wants to wait for the first of the month, and the day is that of the site.
+setup 'schedule' ask a mall "SELECT cron.schedule('close', '* * * * *', 'SELECT submeter.close_cycle(site_id, (now() AT TIME ZONE time_zone)::date) FROM submeter.site')"
 is "$(ask a mall "SELECT schedule FROM cron.job WHERE jobname = 'close'")" '* * * * *' 'the job is known to pg_cron'
 succeeded()
 {

@@ -68,10 +68,26 @@ class Device:
             if len(data) >= 8 and data[1] in (3, 4, 6) and crc(data[:6]) == data[6:8]:
                 return 8, data[0], data[1:6], b""
             return 0, 0, b"", b""
-        if len(data) >= 8 and data[2:4] == b"\0\0" and len(data) >= 6 + int.from_bytes(data[4:6], "big"):
-            length = int.from_bytes(data[4:6], "big")
+        length = int.from_bytes(data[4:6], "big")
+        if data[2:4] == b"\0\0" and length >= 6 and data[7:8] in (b"\3", b"\4", b"\6", b"\x10") and len(data) >= 6 + length:
             return 6 + length, data[6], data[7 : 6 + length], data[:4]
         return 0, 0, b"", b""
+
+    def obey_all(self, data):
+        """Answers all questions in the bytes; what stands before one, such as the answer to a heartbeat, is told. Gives the rest."""
+        at = 0
+        while at < len(data):
+            used, unit, pdu, head = self.take(data[at:])
+            if used == 0:
+                at += 1
+                continue
+            if at > 0:
+                say(self.name, "heard", data[:at].hex())
+            self.asked += 1
+            self.reply(unit, pdu, head)
+            data = data[at + used :]
+            at = 0
+        return data
 
     def reply(self, unit, pdu, head):
         answer = self.answer_to(pdu)
@@ -102,13 +118,7 @@ class Device:
                 if not more:
                     break
                 data += more
-                while data:
-                    used, unit, pdu, head = self.take(data)
-                    if used == 0:
-                        break
-                    self.asked += 1
-                    self.reply(unit, pdu, head)
-                    data = data[used:]
+                data = self.obey_all(data)
                 if data:
                     say(self.name, "heard", data.hex())
                     data = b""

@@ -5,7 +5,7 @@
 . "$(dirname "$0")/poller.sh"
 
 sim=$here/../sim
-door=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+door=$(port_free)
 
 # installation NAME: starts its farm; the poller's door is $door, other ports are free ones
 installation()

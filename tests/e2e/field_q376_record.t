@@ -3,8 +3,9 @@
 # shellcheck source=tests/e2e/poller.sh
 . "$(dirname "$0")/poller.sh"
 
+hour_lasts
 begin=$(($(date +%s) / 3600 * 3600 - 10 * 86400))
-door=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+door=$(port_free)
 setup 'start the farm' farm_start "$SM_RUN" <<END
 speed 0
 clock $(date -u -d "@$begin" +%Y-%m-%dT%H:%M:%S)

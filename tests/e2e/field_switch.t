@@ -5,8 +5,8 @@
 # shellcheck source=tests/e2e/poller.sh
 . "$(dirname "$0")/poller.sh"
 
-door=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-other=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+door=$(port_free)
+other=$(port_free)
 setup 'start the farm' farm_start "$SM_RUN" <<CONF
 speed 1
 zone 8

@@ -53,6 +53,8 @@ property_create()
 	local server=$1 db=$2 site=$3 tenants=$4
 	server_psql "$server" "$db" -o /dev/null -v site="$site" -v tenants="$tenants" <<'SQL'
 BEGIN;
+-- Workers that find nothing to post yet look again soon, not after a minute.
+UPDATE submeter.duty SET every = '200 ms' WHERE duty = 'post';
 -- The readings are of February: workers would close the months since then on estimates.
 INSERT INTO submeter.site (site_id, code, name, close_cycles) VALUES (:site, 'S' || :site, 'a property', false);
 UPDATE submeter.credit_policy SET no_trip_windows = '[]', low_balances = '{}' WHERE site_id = :site;

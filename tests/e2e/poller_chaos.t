@@ -70,7 +70,8 @@ settled()
 }
 wait_for 30 'all is settled' settled
 is "$(sql "SELECT count(*) FROM (SELECT meter_id, max(energy_wh) - min(energy_wh) AS wh FROM submeter.reading GROUP BY 1) r
-	JOIN submeter.charge c ON c.account_id = r.meter_id WHERE c.energy_wh = r.wh AND c.amount = r.wh * 0.00075")" 4 'each meter is charged for what its register moved, once'
+	JOIN (SELECT account_id, sum(energy_wh) AS wh, sum(amount) AS amount FROM submeter.charge GROUP BY 1) c ON c.account_id = r.meter_id
+	WHERE c.wh = r.wh AND c.amount = r.wh * 0.00075")" 4 'each meter is charged for what its register moved, once'
 is "$(sql "SELECT count(*) FROM (SELECT meter_id, max(energy_wh) - min(energy_wh) AS wh FROM submeter.reading GROUP BY 1) r
 	JOIN (SELECT meter_id, sum(energy_wh) AS wh FROM submeter.usage_day GROUP BY 1) u USING (meter_id) WHERE u.wh = r.wh")" 4 'and its days add up to it'
 is "$(sql 'SELECT count(*) FROM submeter.verify_ledger(1)')" 0 'the books are right'

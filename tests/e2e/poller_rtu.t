@@ -27,7 +27,7 @@ make_plan()
 {
 	field_gateway 1 "127.0.0.1:$foreign" transport=rtu-over-tcp timeout_ms=1000 gap_ms=0 'poll_interval=300 ms' &&
 		field_meter 1 1 7 "$dds" &&
-		field_gateway 2 "127.0.0.1:$port" transport=rtu-over-tcp timeout_ms=300 gap_ms=10 'poll_interval=300 ms' &&
+		field_gateway 2 "127.0.0.1:$port" transport=rtu-over-tcp timeout_ms=3000 gap_ms=10 'poll_interval=300 ms' &&
 		field_meter 2 2 5 "$dds"
 }
 setup 'make a plan' make_plan
@@ -60,6 +60,13 @@ is "$(sql "SELECT count(*) FROM submeter.reading WHERE meter_id = 2 AND energy_w
 is "$(sql 'SELECT errors FROM submeter.gateway WHERE gateway_id = 2')" 0 'and no question lost over it'
 
 # An answer that comes after its question was given up: 4,000,000 would be a credible register.
+plans=$(grep -c 'info: plan:' "$POLLER_LOG")
+sql 'UPDATE submeter.gateway SET timeout_ms = 300 WHERE gateway_id = 2'
+plan_came()
+{
+	[ "$(grep -c 'info: plan:' "$POLLER_LOG")" -gt "$plans" ]
+}
+wait_for 20 'questions are given up sooner' plan_came
 for wait in 400 650 700 750 1200 1700; do
 	seen=$(readings)
 	echo "late $wait 400000" >&8

@@ -3,6 +3,7 @@
 # shellcheck source=tests/e2e/poller.sh
 . "$(dirname "$0")/poller.sh"
 
+hour_lasts
 begin=$(($(date +%s) / 3600 * 3600 - 58 * 86400))
 setup 'start the farm' farm_start "$SM_RUN" <<END
 speed 0

@@ -33,14 +33,10 @@ certificates()
 }
 setup 'make certificates' certificates
 
-free_port()
-{
-	/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
 # wrap NAME: socat in front of the farm, showing that certificate; its port in $port.
 wrap()
 {
-	port=$(free_port)
+	port=$(port_free)
 	socat "OPENSSL-LISTEN:$port,bind=127.0.0.1,reuseaddr,fork,cert=$tls/$1.both,verify=0" "TCP:127.0.0.1:$(farm_port a)" 2>"$SM_RUN/socat.$1" &
 	at_exit kill $!
 }
@@ -55,18 +51,18 @@ for name in good wrong old foreign; do
 done
 # A gateway that speaks no TLS, one that says nothing, and one that speaks only what is too old.
 setup 'plan plain' field_gateway 5 "127.0.0.1:$(farm_port a)" tls=true 'poll_interval=500 ms'
-mute=$(free_port)
+mute=$(port_free)
 socat -u "TCP-LISTEN:$mute,bind=127.0.0.1,reuseaddr,fork" OPEN:/dev/null &
 at_exit kill $!
 setup 'plan mute' field_gateway 6 "127.0.0.1:$mute" tls=true 'poll_interval=500 ms'
-old=$(free_port)
+old=$(port_free)
 openssl s_server -accept "127.0.0.1:$old" -cert "$tls/good.pem" -key "$tls/good.key" -tls1_1 -cipher 'ALL:@SECLEVEL=0' -quiet >/dev/null 2>&1 </dev/null &
 at_exit kill $!
 setup 'plan old version' field_gateway 7 "127.0.0.1:$old" tls=true 'poll_interval=500 ms'
 for n in 5 6 7; do
 	setup "meter $n" field_meter "$n" "$n" 1 "$dds"
 done
-dial=$(free_port)
+dial=$(port_free)
 field_gateway 8 "127.0.0.1:$dial" dial_in=true registration=DEV tls=true 'poll_interval=300 ms'
 field_meter 8 8 1 "$dds"
 

@@ -11,7 +11,7 @@ exec valgrind -q --leak-check=full --show-leak-kinds=definite,indirect,possible 
 END
 chmod +x "$SM_RUN/checked"
 POLLER=$SM_RUN/checked
-door=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+door=$(port_free)
 setup 'start the farm' farm_start "$SM_RUN" <<END
 port tcp 0
 meter 1-3 DDS238-2 watts=1000 start_kwh=100

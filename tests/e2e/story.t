@@ -79,6 +79,8 @@ balance()
 	ask "SELECT submeter.balance(1, (SELECT account_id FROM submeter.account WHERE code = '$1'))"
 }
 
+# One charge an account: a month that ends makes two of it.
+month_lasts
 setup 'open the market' market_open
 bakery=$(ask "SELECT account_id FROM submeter.account WHERE code = 'bakery'")
 meter=$(meter_id A-101)

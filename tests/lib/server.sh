@@ -19,7 +19,7 @@
 #   as_server COMMAND...        run as the user the servers run as
 #   at_exit COMMAND...          run when the script ends, last one first
 #   port_free                   prints a TCP port of the loopback nobody listens on
-#   wait_until SECONDS COMMAND...   poll until it succeeds; 1 when the time is over
+#   wait_until SECONDS COMMAND...   poll until it succeeds; 1 when the time, SM_PATIENCE times as long, is over
 #
 # Settings from outside: SM_RUN (directory of this script's servers; made and removed when not set),
 # SM_BASE and SM_PREFIX (shared by the scripts of one test run), SM_KEEP=1 (remove nothing).
@@ -165,7 +165,7 @@ server_running()
 
 wait_until()
 {
-	local end=$((SECONDS + $1))
+	local end=$((SECONDS + $1 * ${SM_PATIENCE:-1}))
 	shift
 	until "$@"; do
 		((SECONDS < end)) || return 1

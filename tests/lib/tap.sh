@@ -7,13 +7,19 @@
 #   like GOT REGEX 'what'         unlike GOT REGEX 'what'       extended regular expressions
 #   pass 'what'   fail 'what'   skip 'what' 'why'
 #   wait_for SECONDS 'what' COMMAND...   polls; passes when it succeeds in time, says how long it took
+#   hour_lasts, month_lasts       for tests that an hour or a local month ending meanwhile would make another
+#                                 case of: wait for its end first when it is near
 #   setup 'what' COMMAND...       not a test: the script bails out when it fails
 #   diag TEXT...   note TEXT...   bail 'why'
 #   done_testing                  the last line of every script; its status is that of the test
+#
+# Ceilings are for a machine that does nothing else. What is waited for gets SM_PATIENCE times as long,
+# because the machine that tests is slow and busy; only a failure takes longer for it.
 
 _tap_count=0
 _tap_failed=0
 _tap_plan=
+SM_PATIENCE=${SM_PATIENCE:-4}
 
 diag()
 {
@@ -117,7 +123,7 @@ unlike()
 
 wait_for()
 {
-	local ceiling=$1 what=$2 begin=${EPOCHREALTIME/./} end tenths
+	local ceiling=$(($1 * SM_PATIENCE)) what=$2 begin=${EPOCHREALTIME/./} end tenths
 	shift 2
 	end=$((begin + ceiling * 1000000))
 	until "$@"; do
@@ -138,6 +144,21 @@ setup()
 	local what=$1
 	shift
 	"$@" || bail "could not $what"
+}
+
+_same_until()
+{
+	[ "$(TZ=Asia/Shanghai date "+$2")" = "$(TZ=Asia/Shanghai date -d "$1" "+$2")" ]
+}
+
+hour_lasts()
+{
+	setup 'let the hour end first' wait_until 60 _same_until '+3 minutes' %H
+}
+
+month_lasts()
+{
+	setup 'let the month end first' wait_until 100 _same_until '+6 minutes' %m
 }
 
 done_testing()
