@@ -33,6 +33,9 @@
 #define HISTORY_REFUSED_MOST 3
 #define HISTORY_DAY_DI_2007 0x04000B01
 #define HISTORY_DAY_DI_1997 0xC117
+#define HISTORY_BACK_1997 \
+	0x0400 /* 94xx is of last month, 98xx of the one before, and that is all */
+#define HISTORY_MOST_1997 2
 
 typedef enum SmHistoryStep
 {
@@ -370,9 +373,11 @@ history_find_di(const SmHistory *history, uint32_t *di)
 		*di = protocol == PROTOCOL_DLT645_2007 ? HISTORY_DAY_DI_2007 : HISTORY_DAY_DI_1997;
 	else
 		*di = (history->step == HISTORY_VALUE ? history->di : history->time_di) +
-			  (uint32_t) (back - 1);
+			  (uint32_t) (back - 1) * (protocol == PROTOCOL_DLT645_1997 ? HISTORY_BACK_1997 : 1);
 	/* The lowest byte of the first one is 1 where it counts, and never more than a byte. */
-	return history->step == HISTORY_DAY || (back >= 1 && back <= FREEZE_ENTRIES_MAX);
+	return history->step == HISTORY_DAY ||
+		   (back >= 1 &&
+			back <= (protocol == PROTOCOL_DLT645_1997 ? HISTORY_MOST_1997 : FREEZE_ENTRIES_MAX));
 }
 
 /* Builds the next question. */

@@ -535,7 +535,7 @@ point v_a           B611 bcd2  1
 point i_a           B621 bcd2  0.01
 point power_w       B630 sbcd3 0.1
 point power_factor  B650 sbcd2 0.001
-history settlement  9410 depth=1  # the month before last is 9810, beyond what counts backwards
+history settlement  9410 depth=2  # 9810: the month before last
 
 model DLT645-1997 three-phase
 vendor any
@@ -556,7 +556,7 @@ point power_a_w     B631 sbcd3 0.1
 point power_b_w     B632 sbcd3 0.1
 point power_c_w     B633 sbcd3 0.1
 point power_factor  B650 sbcd2 0.001
-history settlement  9410 depth=1  # the month before last is 9810, beyond what counts backwards
+history settlement  9410 depth=2  # 9810: the month before last
 $catalogue$
 $$;
 COMMENT ON FUNCTION submeter.built_in_models() IS 'The built-in meter models, in the form add_meter_models() reads.';

@@ -212,9 +212,11 @@ CREATE FUNCTION submeter.history_reach(kind text, depth int) RETURNS interval
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT (history_reach.depth - 1) * CASE history_reach.kind WHEN 'hourly' THEN interval '1 hour' WHEN 'settlement' THEN interval '28 days' ELSE interval '1 day' END
+	-- The last settlement day may be nearly a month ago, the one before nearly two: which entries there are is looked at one by one.
+	SELECT CASE history_reach.kind WHEN 'settlement' THEN history_reach.depth * interval '31 days'
+		WHEN 'hourly' THEN (history_reach.depth - 1) * interval '1 hour' ELSE (history_reach.depth - 1) * interval '1 day' END
 $$;
-COMMENT ON FUNCTION submeter.history_reach(text, int) IS 'How far back a memory of so many entries certainly reaches.';
+COMMENT ON FUNCTION submeter.history_reach(text, int) IS 'How far back a memory of so many entries can reach.';
 
 CREATE FUNCTION submeter.ask_history(site_id int, as_of timestamptz) RETURNS bigint
 LANGUAGE plpgsql

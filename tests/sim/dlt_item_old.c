@@ -92,6 +92,10 @@ dlt_item_1997(SmMeter *meter, uint32_t di, uint8_t *to)
 		case 0xC020:
 			to[0] = 0;
 			return 1;
+		case 0xC117:
+			to[0] = 0x00; /* settlement at 0 o'clock of the first */
+			to[1] = 0x01;
+			return 2;
 		case 0xC030:
 			return dlt_item_identity(meter, 9, to);
 		case 0xC032:
