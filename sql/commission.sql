@@ -260,9 +260,12 @@ SELECT submeter.judge_reading(1, s.meter_id, s.ts, 'accept', 'test') > 0 AS acce
 SELECT count(*) AS adjusted FROM (SELECT submeter.adjust(1, n, -2000 - submeter.balance(1, n), 'arrears', 'arrears:' || n) FROM generate_series(2, 3) n) x;
 -- No new attempt is under way and both were taken over: m2 at 10 o'clock, m3 like the others.
 SELECT meter_id, state FROM submeter.meter_service WHERE meter_id IN (2, 3) ORDER BY 1;
+SELECT m AS meter_id, submeter.setup_at(1, m, pg_temp.at('19:00')) -> 'unit_id' AS unit_id FROM generate_series(2, 3) m ORDER BY 1;
 SELECT account, old, new FROM submeter.correct_supply(1, 2, 3, pg_temp.at('00:00'), 'crossed behind the panel', true, as_of => pg_temp.at('19:05')) ORDER BY 1;
 SELECT meter_id, state FROM submeter.meter_service WHERE meter_id IN (2, 3) ORDER BY 1;
 SELECT count(*) AS corrected FROM submeter.correct_supply(1, 2, 3, pg_temp.at('00:00'), 'crossed behind the panel', false, as_of => pg_temp.at('19:05'));
+-- Each stands for the unit of the other now.
+SELECT m AS meter_id, submeter.setup_at(1, m, pg_temp.at('19:00')) -> 'unit_id' AS unit_id FROM generate_series(2, 3) m ORDER BY 1;
 SELECT meter_id, state, changed, due, note FROM submeter.meter_service WHERE meter_id IN (2, 3) ORDER BY 1;
 CREATE FUNCTION pg_temp.run(at text) RETURNS TABLE(account text, decision text, explanation text) LANGUAGE plpgsql AS $$
 BEGIN

@@ -69,6 +69,8 @@ BEGIN
 			-- What was proved about them was not so, or holds for another shop now.
 			PERFORM submeter.note_crossed(apply_change.site_id, ARRAY[(apply_change.change ->> 'meter_id')::bigint,
 				(apply_change.change ->> 'other_meter_id')::bigint], apply_change.reason);
+			PERFORM submeter.swap_units(apply_change.site_id, (apply_change.change ->> 'meter_id')::bigint,
+				(apply_change.change ->> 'other_meter_id')::bigint, (apply_change.change ->> 'since')::timestamptz, apply_change.reason);
 		WHEN 'final' THEN PERFORM submeter.write_final_register(apply_change.site_id, (apply_change.change ->> 'meter_id')::bigint,
 			(apply_change.change ->> 'at')::timestamptz, (apply_change.change ->> 'closing_wh')::bigint, apply_change.reason);
 		WHEN 'tariff' THEN
@@ -284,6 +286,30 @@ $$;
 COMMENT ON FUNCTION submeter.swap_supplies(int, bigint, bigint, timestamptz) IS
 'From a time on what one meter was believed to feed is fed by the other, and the other way round; supplies that began before are cut there.';
 
+CREATE FUNCTION submeter.swap_units(site_id int, meter_id bigint, other_meter_id bigint, since timestamptz, reason text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	changes jsonb[];
+BEGIN
+	-- At every time from which either had another setup; all of them are read before the first is written.
+	SELECT array_agg(jsonb_build_object('meter_id', p.own, 'valid_from', t.valid_from, 'unit_id', x.theirs) ORDER BY t.valid_from, p.own) INTO changes
+	FROM (VALUES (swap_units.meter_id, swap_units.other_meter_id), (swap_units.other_meter_id, swap_units.meter_id)) p(own, other)
+	CROSS JOIN (
+		SELECT swap_units.since AS valid_from
+		UNION SELECT e.valid_from FROM submeter.meter_setup e
+		WHERE e.site_id = swap_units.site_id AND e.meter_id IN (swap_units.meter_id, swap_units.other_meter_id) AND e.valid_from > swap_units.since) t
+	CROSS JOIN LATERAL (
+		SELECT submeter.setup_at(swap_units.site_id, p.own, t.valid_from) -> 'unit_id' AS ours,
+			submeter.setup_at(swap_units.site_id, p.other, t.valid_from) -> 'unit_id' AS theirs) x
+	WHERE coalesce(x.ours, 'null') <> coalesce(x.theirs, 'null');
+	PERFORM submeter.change_setup(swap_units.site_id, c.change, swap_units.reason) FROM unnest(changes) WITH ORDINALITY c(change, ord) ORDER BY c.ord;
+END
+$$;
+COMMENT ON FUNCTION submeter.swap_units(int, bigint, bigint, timestamptz, text) IS
+'From a time on each of two meters stands for the unit the other was believed to: by new setups beside the old ones, and nothing where both have the same.';
+
 CREATE FUNCTION submeter.correct_supply(site_id int, meter_id bigint, other_meter_id bigint, since timestamptz, reason text, dry_run boolean DEFAULT true,
 	instalments int DEFAULT NULL, as_of timestamptz DEFAULT now())
 RETURNS TABLE (account_id bigint, account text, tenant text, state text, cycle_start timestamptz, old numeric, new numeric, difference numeric)
@@ -329,7 +355,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.correct_supply(int, bigint, bigint, timestamptz, text, boolean, int, timestamptz) IS
-'Two meters are crossed since a date: from then on each feeds what the other was believed to feed. Returns what each account owed and owes per cycle; dry_run (the default) changes nothing. The same call again, reason included, changes nothing; with another reason it swaps back. Passes the approval hook with {meter_id, other_meter_id, since}, the lower number first, times in UTC. 22023 malformed, 55000 nobody is fed, P0002 unknown meter.';
+'Two meters are crossed since a date: from then on each feeds what the other was believed to feed, and stands for its unit. Returns what each account owed and owes per cycle; dry_run (the default) changes nothing. The same call again, reason included, changes nothing; with another reason it swaps back. Passes the approval hook with {meter_id, other_meter_id, since}, the lower number first, times in UTC. 22023 malformed, 55000 nobody is fed, P0002 unknown meter.';
 
 -- Tariffs and named prices.
 
