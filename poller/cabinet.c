@@ -51,6 +51,7 @@ typedef struct SmCabinetOption
 static const SmCabinetOption cabinet_options[] = {
 	{"address", FOR_BUS, AT(address), 0, 0, 0, 0},
 	{"wire", FOR_BUS, AT(wire), 0, 0, 0, 0},
+	{"dial-in", FOR_READ | FOR_SCAN | FOR_CHECK | FOR_SWITCH, 0, 0, AT(dial_in), 0, 0},
 	{"unit", FOR_READ | FOR_WATCH | FOR_CHECK | FOR_SWITCH, AT(unit), 0, 0, 0, 0},
 	{"model", FOR_READ | FOR_WATCH | FOR_CHECK | FOR_SWITCH, AT(model), 0, 0, 0, 0},
 	{"models", FOR_BUS | FOR_MODELS, AT(models_file), 0, 0, 0, 0},
@@ -127,6 +128,7 @@ cabinet_open(const SmCabinet *cabinet, SmProtocol protocol, SmPort *port)
 	if (wire == NULL)
 		wire = cabinet->address[0] == '/' ? "rtu" : "modbus-tcp";
 	port->frames = cabinet->frames;
+	port->dial_in = cabinet->dial_in;
 	if (port_open(port, cabinet->address, wire, (int) cabinet->timeout_ms))
 	{
 		if (wire_carries(port->wire.kind, protocol))

@@ -43,6 +43,7 @@ typedef struct SmCabinet
 	bool text;
 	bool thorough;
 	bool libmodbus;
+	bool dial_in; /* the device connects to address */
 } SmCabinet;
 
 /* What a person may expect of a value. */

@@ -88,6 +88,8 @@ port_connect(SmPort *port)
 	if (port->up)
 		return true;
 	port->down = false;
+	if (port->dial_in)
+		return door_wait(port);
 	link_open(&port->link, PORT_OPEN_MS);
 	while (!port->up && !port->down)
 		loop_turn(port->loop);
@@ -98,7 +100,10 @@ port_connect(SmPort *port)
 bool
 port_open(SmPort *port, const char *address, const char *wire, int timeout_ms)
 {
-	SmRouteText text = {.transport = port_transport(address, wire), .address = address};
+	SmRouteText text = {.transport = port_transport(address, wire),
+						.address = address,
+						.dial_in = port->dial_in,
+						.registration = port->dial_in ? "any" : NULL};
 	const char *why = "this wire does not go with this address";
 
 	port->timeout_ms = timeout_ms;

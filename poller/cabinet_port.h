@@ -26,7 +26,8 @@ typedef struct SmPort
 	SmWire wire;
 	SmTimer timer;
 	int timeout_ms;
-	bool frames; /* print what goes both ways */
+	bool frames;  /* print what goes both ways */
+	bool dial_in; /* the device connects to us */
 	bool up;
 	bool down;
 	bool late;  /* the time is over */
@@ -48,6 +49,10 @@ typedef struct SmPortCatch
 	int noise; /* bytes that belong to none */
 } SmPortCatch;
 
+/* cabinet_door.c */
+extern bool door_wait(SmPort *port);
+
+/* cabinet_port.c */
 extern bool port_open(SmPort *port, const char *address, const char *wire, int timeout_ms);
 extern void port_close(SmPort *port);
 extern SmPortOutcome port_ask(SmPort *port, const SmRequest *request, int timeout_ms);

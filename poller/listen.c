@@ -351,7 +351,7 @@ listen_knock(void *context, uint32_t events)
 }
 
 /* Binds to an address of this machine; the descriptor, or -1 and why. */
-static int
+int
 listen_bind(const SmRoute *route, const char **why)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM,

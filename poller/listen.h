@@ -12,6 +12,7 @@
 struct SmListen;
 typedef struct SmListen SmListen;
 
+extern int listen_bind(const SmRoute *route, const char **why);
 extern SmListen *listen_create(SmField *field);
 extern void listen_free(SmListen *listen);
 extern void listen_apply(SmListen *listen);

@@ -34,6 +34,8 @@ static const char options_help[] =
 	"               HEX from the standard input. modbus-tcp, modbus-rtu-request,\n"
 	"               modbus-rtu-response, dlt645 or q376\n"
 	"  All: --models FILE (own models as text), --timeout-ms N, --frames (show the frames).\n"
+	"  --dial-in: the device connects to --address, such as 0.0.0.0:5020; what it says of itself is\n"
+	"  shown, in the form gateway.registration wants. read, scan, check-model and switch know it.\n"
 	"  Status: 0 good, 1 not good or nobody there, 2 wrong command line.\n"
 	"\n"
 	"Options of the daemon:\n"

@@ -4,8 +4,11 @@
 # shellcheck source=tests/e2e/poller.sh
 . "$(dirname "$0")/poller.sh"
 
-setup 'start the farm' farm_start "$SM_RUN" <<'END'
+door=$(port_free)
+setup 'start the farm' farm_start "$SM_RUN" <<END
 speed 0
+port kiosk dial 127.0.0.1:$door wire=rtu registration=DTU001 heartbeat=HB every=0.2 retry=0.3
+meter 9 DDS238 watts=1234 voltage_v=229.3 start_kwh=123.45
 port tcp 0
 meter 1 DDS238 watts=1234 voltage_v=229.3 pf=0.95 start_kwh=123.45
 meter 2 SDM630 watts=4500 voltage_v=228.5 split=40/35/25 start_kwh=98.5
@@ -102,6 +105,16 @@ setup 'a fault' farm fault dlt 000000000012 bcd count 1
 like "$(tool read --address "$dlt" --wire dlt645 --unit 12 --di 00010000; cat "$SM_RUN/stderr")" '00010000: ' 'digits that are none are told'
 farm clear all >/dev/null
 
+# a device that dials in
+
+like "$(tool read --address "127.0.0.1:$door" --dial-in --wire rtu --unit 9 --model "$dds" | flat)" '^energy_wh 123450 Wh v_a 229.3 V .*relay closed$' 'a meter whose module dials in'
+like "$(cat "$SM_RUN/stderr")" 'waiting at 127.0.0.1:[0-9]+ .*dialled in and says .x445455303031(4842)* \(DTU001(HB)*\)' 'and what the module says of itself'
+like "$(tool scan --address "127.0.0.1:$door" --dial-in --wire rtu --from 8 --to 10 --timeout-ms 300 | flat)" '^unit 9 DDS238-2 ZN/SR ' 'it is scanned'
+like "$(person 'to open: =9' switch open --address "127.0.0.1:$door" --dial-in --wire rtu --unit 9 --model "$dds")" 'the relay register says open' 'and switched'
+is "$(writes kiosk 9)" 1 'by one write'
+refused 1 'such as 0.0.0.0' 'where nobody can dial in' read --address "meter.example:$door" --dial-in --wire rtu --unit 9 --register 1
+refused 2 'watch does not know --dial-in' 'watching it' watch --address "127.0.0.1:$door" --dial-in
+
 # check-model
 
 like "$(tool check-model --address "$tcp" --unit 1 --model "$dds")" '7 good, 0 refused or silent, 0 odd' 'the right model is good'
@@ -134,12 +147,12 @@ refused 2 'cannot be opened' 'no such file' read --address "$tcp" --unit 1 --mod
 
 # scan
 
-found=$(tool scan --address "$tcp" --to 31)
+found=$(tool scan --address "$tcp" --to 31 --timeout-ms 3000)
 is "$(grep '^unit' <<<"$found" | flat)" 'unit 1 unit 2 unit 7 unit 17 unit 30' 'everybody on the bus is found'
 is "$(grep -A1 '^unit 1$' <<<"$found" | tail -1 | flat)" " $dds 12 of 12: 123450 Wh 229.3 V 50.01 Hz 1234.0 W closed" 'and what they are'
 like "$(grep -A1 '^unit 17$' <<<"$found")" 'EM24 ' 'the word order tells two sisters apart'
 like "$(grep -A1 '^unit 7$' <<<"$found")" 'LX47LE-125 ' 'a breaker'
-is "$(tool scan --address "$rtu" --wire rtu --to 4 --timeout-ms 300 | grep '^unit' | flat)" 'unit 1 unit 3' 'behind RTU, where absent ones are silent'
+is "$(tool scan --address "$rtu" --wire rtu --to 4 --timeout-ms 500 | grep '^unit' | flat)" 'unit 1 unit 3' 'behind RTU, where absent ones are silent'
 found=$(tool scan --address "$dlt" --wire dlt645 --timeout-ms 120 --thorough)
 is "$(grep '^meter' <<<"$found" | sort | flat)" 'meter 000000000012 DL/T 645-2007 meter 000000000034 DL/T 645-1997 meter 000000000112 DL/T 645-2007' 'meters of DL/T 645, pair by pair'
 like "$(grep -A1 'meter 000000000112' <<<"$found")" 'three-phase relay' 'and what they are'
