@@ -8,7 +8,7 @@ farm_start "$SM_RUN" <<'END'
 port a 0
 meter 1-2 DDS238-2 watts=10000 start_kwh=100
 END
-setup 'start the database' field_start
+setup 'start the database' field_start "submeter.poller_lease = '12s'"
 make_plan()
 {
 	field_gateway 1 "127.0.0.1:$(farm_port a)" 'poll_interval=200 ms' gap_ms=0 &&
