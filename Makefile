@@ -77,8 +77,8 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard extension/*.c)))
 SCRIPT = extension/submeter--$(EXTVERSION).sql
 DATA = $(sort $(wildcard extension/upgrade/submeter--*--*.sql))
 DATA_built = $(SCRIPT)
-# Signatures and secrets; codes to scan.
-SHLIB_LINK = -lcrypto -lqrencode
+# Signatures and secrets; codes to scan; bill files.
+SHLIB_LINK = -lcrypto -lqrencode -lzip -lz
 EXTRA_CLEAN = $(OBJS:.o=.d) results
 NO_INSTALLCHECK = 1
 

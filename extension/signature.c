@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 
 #include <openssl/crypto.h>
+#include <openssl/sha.h>
 
 #include "alipay.h"
 #include "crypto.h"
@@ -390,6 +391,24 @@ submeter_is_public_key(PG_FUNCTION_ARGS)
 
 	EVP_PKEY_free(key);
 	PG_RETURN_BOOL(good);
+}
+
+SM_FUNCTION(submeter_sha1_hex);
+
+/*
+ * submeter.sha1_hex(bytes)
+ */
+Datum
+submeter_sha1_hex(PG_FUNCTION_ARGS)
+{
+	SmBytes bytes = bytes_of(PG_GETARG_BYTEA_PP(0));
+	uint8_t hash[SHA_DIGEST_LENGTH];
+	text *result = palloc(VARHDRSZ + 2 * SHA_DIGEST_LENGTH);
+
+	SHA1(octets(bytes), bytes.length, hash);
+	SET_VARSIZE(result, VARHDRSZ + 2 * SHA_DIGEST_LENGTH);
+	hex_encode((const char *) hash, SHA_DIGEST_LENGTH, VARDATA(result));
+	PG_RETURN_TEXT_P(result);
 }
 
 SM_FUNCTION(submeter_url_encode);

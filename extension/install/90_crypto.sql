@@ -66,6 +66,12 @@ LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'submeter_url_encode';
 COMMENT ON FUNCTION submeter.url_encode(text) IS 'A value as it stands in an address or a form (RFC 3986): everything but letters, digits and - . _ ~ is encoded.';
 
+CREATE FUNCTION submeter.sha1_hex(bytes bytea) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'submeter_sha1_hex';
+COMMENT ON FUNCTION submeter.sha1_hex(bytea) IS
+'SHA-1 in 40 hexadecimal digits, lower case: what WeChat Pay says of its bill files. It shows that a download went wrong, not that nobody has changed it on purpose.';
+
 CREATE FUNCTION submeter.header_value(headers jsonb, name text) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
