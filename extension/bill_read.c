@@ -189,20 +189,22 @@ bill_open(SmBillReader *reader, const char *text, size_t size)
 }
 
 /*
- * Whether a cell can stand in a column. Where a place is looked for, a time and an amount there
- * must be.
+ * Whether a cell can stand in a column. Where a place is looked for, numbers and times must be
+ * there, but for the times of a refund under way.
  */
 static bool
 fits(const SmBillReader *reader, int column, SmBytes cell)
 {
+	char type = reader->type[column];
 	SmBillNumber number;
 	int64_t unix_s;
 
-	if (bill_trim(cell).length == 0)
-		return column != reader->column[BILL_F_TIME] && column != reader->column[BILL_F_AMOUNT];
-	return reader->type[column] == 'n'   ? bill_number(cell, &number)
-		   : reader->type[column] == 't' ? bill_time(cell, &unix_s)
-										 : true;
+	if (type == 't' && bill_trim(cell).length == 0)
+		return column == reader->column[BILL_F_REFUND_DONE] ||
+			   column == reader->column[BILL_F_REFUND_ASKED];
+	if (type == 't')
+		return bill_time(cell, &unix_s);
+	return type != 'n' || bill_number(cell, &number);
 }
 
 /*

@@ -105,7 +105,7 @@ SELECT submeter.provider_bill('unionpay', '');
 SELECT submeter.bill_plain(NULL);
 
 -- Archives. The totals of the second text are compared, a small file must not become a large one.
-SELECT encode(pg_temp.gbk(replace(summary, E'\t,\t,2,2,', E'\t,\t,3,2,')), 'hex') AS wrong, encode(pg_temp.gbk(head || names || E'#业务明细列表结束\r\n'), 'hex') AS empty FROM pg_temp.alipay \gset
+SELECT encode(pg_temp.gbk(replace(summary, E'\t,\t,2,2,', E'\t,\t,4,2,')), 'hex') AS wrong, encode(pg_temp.gbk(head || names || E'#业务明细列表结束\r\n'), 'hex') AS empty FROM pg_temp.alipay \gset
 \set zip_wrong `python3 :pack zip 业务明细.csv :detail '业务明细(汇总).csv' :wrong`
 \set zip_empty `python3 :pack zip 业务明细.csv :empty`
 \set zip_none `python3 :pack zip`
