@@ -163,6 +163,16 @@ FROM pg_temp.wechat w, pg_temp.alipay a, LATERAL (VALUES
 	('bad time', pg_temp.utf8(replace(w.names || w.details || w.total_names || w.totals, '2026-03-22 23:59:59', '2026-03-22 24:59:59'))), ('bytes', pg_temp.utf8(w.names) || '\xb5e7'), ('sum too large', pg_temp.utf8(w.names || repeat(replace(w.details, E'`100.00,`0.00,`\r', E'`999999999999.00,`0.00,`\r'), 3)))
 ) c(what, file);
 
+-- What the simulated providers write, who know nothing of how it is read.
+\set simulated :srcdir /tests/lib/simulated_bill.py
+\set sim_alipay `python3 :simulated alipay`
+\set sim_wechat `python3 :simulated wechat`
+\set sim_plain `python3 :simulated wechat-plain`
+SELECT f.name, b.line, b.account ~ '^(2088[0-9]{12}|16[0-9]{8})$' AS account, b.kind, b.provider_transaction, b.out_trade_no, b.refund_no, b.provider_refund, b.amount, b.fee, b.settled, b.happened_at, b.subject
+FROM (VALUES ('alipay', 'alipay', decode(:'sim_alipay', 'hex')), ('wechat', 'wechat', decode(:'sim_wechat', 'hex')), ('plain', 'wechat', decode(:'sim_plain', 'hex'))) f(name, provider, file),
+	submeter.provider_bill(f.provider, f.file) b
+ORDER BY f.name, b.line;
+
 -- Only for whoever reconciles; the check of a download is for all.
 SELECT p.oid::regprocedure AS routine, has_function_privilege('submeter_owner', p.oid, 'EXECUTE') AS owner, has_function_privilege('submeter_admin', p.oid, 'EXECUTE') AS admin, has_function_privilege('submeter_tenant', p.oid, 'EXECUTE') AS tenant
 FROM pg_proc p WHERE p.pronamespace = 'submeter'::regnamespace AND p.proname IN ('provider_bill', 'bill_plain', 'sha1_hex') ORDER BY 1;
