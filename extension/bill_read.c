@@ -351,16 +351,24 @@ count_line(SmBillReader *reader, const SmBytes *cells, SmBillKind kind)
 }
 
 /*
- * What moved money says whose it is and which transaction it was.
+ * What moved money says whose it is, which transaction it was and how much: an empty cell is not
+ * nothing there.
  */
 static bool
-has_ids(SmBillReader *reader, const SmBillRecord *record)
+is_complete(SmBillReader *reader, const SmBytes *cells, const SmBillRecord *record)
 {
-	if (record->kind == BILL_OTHER ||
-		(record->transaction.length > 0 && record->account.length > 0))
+	SmBillField amount = record->kind == BILL_REFUND && reader->column[BILL_F_REFUND_SETTLED] >= 0
+							 ? BILL_F_REFUND_SETTLED
+							 : BILL_F_AMOUNT;
+
+	if (record->kind == BILL_OTHER)
 		return true;
-	return bill_refuse(reader, BILL_CELLS, "its %s or account is empty",
-					   reader->form->names[BILL_F_TRANSACTION]);
+	if (record->transaction.length == 0 || record->account.length == 0)
+		return bill_refuse(reader, BILL_CELLS, "its %s or account is empty",
+						   reader->form->names[BILL_F_TRANSACTION]);
+	if (bill_cell(reader, cells, amount).length == 0)
+		return bill_refuse(reader, BILL_NUMBER, "%s is empty", reader->form->names[amount]);
+	return true;
 }
 
 static bool
@@ -379,7 +387,7 @@ read_record(SmBillReader *reader, SmBytes line, SmBillRecord *record)
 	record->refund_no = id_cell(reader, cells, BILL_F_REFUND_NO);
 	record->provider_refund = id_cell(reader, cells, BILL_F_PROVIDER_REFUND);
 	record->subject = bill_cell(reader, cells, BILL_F_SUBJECT);
-	if (!reader->form->judge(reader, cells, record) || !has_ids(reader, record))
+	if (!reader->form->judge(reader, cells, record) || !is_complete(reader, cells, record))
 		return false;
 	if (record->amount.millionths < 0)
 		record->amount.millionths = -record->amount.millionths;

@@ -123,8 +123,8 @@ static bool
 judge_refund(SmBillReader *reader, const SmBytes *cells, SmBillRecord *record)
 {
 	/* Older bills do not say what was asked for; with coupons it is more than what was settled. */
-	SmBillField asked =
-		reader->column[BILL_F_REFUND_AMOUNT] >= 0 ? BILL_F_REFUND_AMOUNT : BILL_F_REFUND_SETTLED;
+	bool says_asked = bill_cell(reader, cells, BILL_F_REFUND_AMOUNT).length > 0;
+	SmBillField asked = says_asked ? BILL_F_REFUND_AMOUNT : BILL_F_REFUND_SETTLED;
 
 	if (reader->column[BILL_F_REFUND_SETTLED] < 0)
 		return bill_refuse(reader, BILL_COLUMN, "the column %s is missing and here is a refund",

@@ -97,6 +97,7 @@ FROM pg_temp.alipay a, LATERAL (VALUES
 	('a line less', pg_temp.gbk(a.head || a.names || regexp_replace(a.details, '^[^\n]*\n', '') || a.foot)), ('other among', pg_temp.gbk(a.head || a.names || a.details || a.other || a.foot)),
 	('bad time', pg_temp.gbk(replace(a.head || a.names || a.details || a.foot, '2026-03-22 23:59:59', '2026-02-30 23:59:59'))), ('no time', pg_temp.gbk(replace(a.head || a.names || a.details || a.foot, '2026-03-22 23:59:59', ''))),
 	('no transaction', pg_temp.gbk(replace(a.head || a.names || a.details || a.foot, '2026032122001458860515315000', ''))), ('positive refund', pg_temp.gbk(replace(a.head || a.names || a.details || a.foot, ',-30.00,-30.00,', ',30.00,30.00,'))),
+	('no amount', pg_temp.gbk(replace(a.head || a.names || a.details || a.foot, ',-30.00,-30.00,', ',,-30.00,'))), ('no fee', pg_temp.gbk(replace(a.head || a.names || a.details || a.foot, ',-0.60,0.00,', ',,0.00,'))),
 	('large number', pg_temp.gbk(replace(a.head || a.names || a.details || a.foot, ',-30.00,-30.00,', ',-30.00,-1234567890123.00,'))), ('decimals', pg_temp.gbk(replace(a.head || a.names || a.details || a.foot, ',-30.00,-30.00,', ',-30.00,-30.0000001,'))),
 	('bytes', pg_temp.gbk(a.head || a.names) || '\x3132ff0d0a' || pg_temp.gbk(a.details)), ('null byte', pg_temp.gbk(a.head || a.names) || '\x00'::bytea || pg_temp.gbk(a.details)), ('half a character', pg_temp.gbk(a.head || a.names) || '\xb5'::bytea)
 ) c(what, file);
@@ -160,7 +161,7 @@ FROM pg_temp.wechat w, pg_temp.alipay a, LATERAL (VALUES
 	('wrong total', pg_temp.utf8(replace(w.names || w.details || w.total_names || w.totals, '`145.00,`30.00', '`145.00,`30.01'))), ('wrong fees', pg_temp.utf8(replace(w.names || w.details || w.total_names || w.totals, '0.71000', '0.72'))),
 	('a line less', pg_temp.utf8(w.names || regexp_replace(w.details, '^[^\n]*\n', '') || w.total_names || w.totals)), ('a line twice', pg_temp.utf8(w.names || w.details || w.details || w.total_names || w.totals)),
 	('totals misfit', pg_temp.utf8(w.names || w.details || w.total_names || E'`6\r\n')), ('total no number', pg_temp.utf8(w.names || w.details || w.total_names || replace(w.totals, '6.0', 'six'))),
-	('bad time', pg_temp.utf8(replace(w.names || w.details || w.total_names || w.totals, '2026-03-22 23:59:59', '2026-03-22 24:59:59'))), ('bytes', pg_temp.utf8(w.names) || '\xb5e7'), ('sum too large', pg_temp.utf8(w.names || repeat(replace(w.details, E'`100.00,`0.00,`\r', E'`999999999999.00,`0.00,`\r'), 3)))
+	('no amount', pg_temp.utf8(replace(w.names || w.details || w.total_names || w.totals, '`27.00,`0.00', '`,`0.00'))), ('bad time', pg_temp.utf8(replace(w.names || w.details || w.total_names || w.totals, '2026-03-22 23:59:59', '2026-03-22 24:59:59'))), ('bytes', pg_temp.utf8(w.names) || '\xb5e7'), ('sum too large', pg_temp.utf8(w.names || repeat(replace(w.details, E'`100.00,`0.00,`\r', E'`999999999999.00,`0.00,`\r'), 3)))
 ) c(what, file);
 
 -- What the simulated providers write, who know nothing of how it is read.
