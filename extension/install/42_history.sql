@@ -70,6 +70,26 @@ $$;
 COMMENT ON FUNCTION submeter.watch_readings(int, timestamptz) IS
 'Begins to count the readings of new meters, and takes back what was counted after a change.';
 
+CREATE FUNCTION submeter.readings_due(site_id int, as_of timestamptz)
+RETURNS TABLE(meter_id bigint, base_ts timestamptz, counted_to timestamptz, poll_ms bigint, gap_limit interval, close_enough interval)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT w.meter_id, w.base_ts, w.counted_to, (extract(epoch FROM g.poll_interval) * 1000)::bigint AS poll_ms,
+		submeter.gap_limit(e.gap_after, g.poll_interval) AS gap_limit, greatest(coalesce(e.gap_after, interval '2 hours'), 2 * g.poll_interval) AS close_enough
+	FROM submeter.reading_watch w
+	JOIN submeter.meter_state s ON s.site_id = w.site_id AND s.meter_id = w.meter_id AND s.ts > w.counted_to
+	JOIN submeter.meter m ON m.site_id = w.site_id AND m.meter_id = w.meter_id
+	JOIN submeter.gateway g ON g.site_id = m.site_id AND g.gateway_id = m.gateway_id
+	LEFT JOIN LATERAL (
+		SELECT e.gap_after FROM submeter.meter_setup e
+		WHERE e.site_id = w.site_id AND e.meter_id = w.meter_id AND e.valid_from <= w.counted_to
+		ORDER BY e.valid_from DESC, e.entered_at DESC LIMIT 1) e ON true
+	WHERE w.site_id = readings_due.site_id AND w.counted_to < readings_due.as_of
+$$;
+COMMENT ON FUNCTION submeter.readings_due(int, timestamptz) IS
+'Meters with readings that are not counted yet: from where on to look, up to where it was done, and how far apart readings should be, make a gap, or still fill one.';
+
 CREATE FUNCTION submeter.count_readings(site_id int, as_of timestamptz) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -85,17 +105,7 @@ BEGIN
 	PERFORM FROM submeter.duty_state d WHERE d.site_id = count_readings.site_id AND d.duty = 'history' FOR NO KEY UPDATE;
 	PERFORM submeter.watch_readings(count_readings.site_id, count_readings.as_of);
 	WITH due AS MATERIALIZED (
-		SELECT w.meter_id, w.base_ts, w.counted_to, (extract(epoch FROM g.poll_interval) * 1000)::bigint AS poll_ms,
-			submeter.gap_limit(e.gap_after, g.poll_interval) AS gap_limit, greatest(coalesce(e.gap_after, interval '2 hours'), 2 * g.poll_interval) AS close_enough
-		FROM submeter.reading_watch w
-		JOIN submeter.meter_state s ON s.site_id = w.site_id AND s.meter_id = w.meter_id AND s.ts > w.counted_to
-		JOIN submeter.meter m ON m.site_id = w.site_id AND m.meter_id = w.meter_id
-		JOIN submeter.gateway g ON g.site_id = m.site_id AND g.gateway_id = m.gateway_id
-		LEFT JOIN LATERAL (
-			SELECT e.gap_after FROM submeter.meter_setup e
-			WHERE e.site_id = w.site_id AND e.meter_id = w.meter_id AND e.valid_from <= w.counted_to
-			ORDER BY e.valid_from DESC, e.entered_at DESC LIMIT 1) e ON true
-		WHERE w.site_id = count_readings.site_id AND w.counted_to < count_readings.as_of
+		SELECT d.* FROM submeter.readings_due(count_readings.site_id, count_readings.as_of) d
 	), line AS MATERIALIZED (
 		-- Each reading with the one before it, and the two of the poller around both: a is the one before, b this or the next.
 		SELECT d.meter_id, r.ts, r.source <> 'backfill' AS live, lag(r.ts) OVER meter AS before,

@@ -7,8 +7,6 @@
 door=$(port_free)
 setup 'start the farm' farm_start "$SM_RUN" <<END
 speed 0
-port kiosk dial 127.0.0.1:$door wire=rtu registration=DTU001 heartbeat=HB every=0.2 retry=0.3
-meter 9 DDS238 watts=1234 voltage_v=229.3 start_kwh=123.45
 port tcp 0
 meter 1 DDS238 watts=1234 voltage_v=229.3 pf=0.95 start_kwh=123.45
 meter 2 SDM630 watts=4500 voltage_v=228.5 split=40/35/25 start_kwh=98.5
@@ -26,6 +24,8 @@ port dlt 0 wire=dlt645
 meter 000000000012 DDSY-645 watts=700 voltage_v=221 start_kwh=55.5 password=135790
 meter 000000000112 DTSY-645 watts=2500 voltage_v=222 start_kwh=66.5 frame_bytes=12
 meter 000000000034 DDS-1997 watts=100 voltage_v=223 start_kwh=77.5
+port kiosk dial 127.0.0.1:$door wire=rtu registration=DTU001 heartbeat=HB every=0.2 retry=0.3
+meter 9 DDS238 watts=1234 voltage_v=229.3 start_kwh=123.45
 END
 tcp=127.0.0.1:$(farm_port tcp)
 rtu=127.0.0.1:$(farm_port rtu)

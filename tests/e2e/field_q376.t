@@ -86,6 +86,30 @@ FAULTS
 n=$(count_of 105)
 farm reconnect box1 hang
 wait_for 30 'a concentrator that logs in anew, its old call still open, is read over the new one' more_than 105 $((n + 2))
+
+# Over a carrier an answer may take many seconds. It is waited for, and nobody else is asked meanwhile.
+plans=$(grep -c 'info: plan:' "$POLLER_LOG")
+sql 'UPDATE submeter.gateway SET timeout_ms = 40000 WHERE gateway_id = 1; UPDATE submeter.meter SET retired_at = now() WHERE meter_id = 111'
+plan_came()
+{
+	[ "$(grep -c 'info: plan:' "$POLLER_LOG")" -gt "$plans" ]
+}
+wait_for 20 'a gateway that takes its time' plan_came
+n=$(count_of 105)
+wait_for 30 'is read' more_than 105 $((n + 1))
+errors_of()
+{
+	sql "SELECT errors FROM submeter.meter_state WHERE meter_id = $1"
+}
+errors=$(errors_of 105)
+overlaps=$(farm log box1 overlaps)
+farm fault box1 230100000005 delay 12000 count 1
+asked=$(sql 'SELECT clock_timestamp()')
+n=$(count_of 105)
+wait_for 60 'an answer after twelve seconds' more_than 105 $((n + 2))
+is "$(sql "SELECT max(ts - before) > interval '11 s' FROM (SELECT ts, lag(ts) OVER (ORDER BY ts) AS before FROM submeter.reading WHERE meter_id = 105 AND ts > '$asked'::timestamptz - interval '10 s') r")" t 'came that late'
+is "$(errors_of 105)" "$errors" 'and is no error'
+is "$(farm log box1 overlaps)" "$overlaps" 'nor was anything asked meanwhile'
 is "$(wrong)" 0 'no meter was ever taken for another'
 ok 'the poller stops cleanly' poller_stop
 ok 'the farm ends well' farm_stop

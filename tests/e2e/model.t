@@ -39,7 +39,7 @@ point relay     3:26 u16   1 closed=1 open=0
 switch open     16:26 0    settle=300
 switch close    16:26 1    settle=300
 END
-ok 'the text is tried on the device' "$POLLER" check-model --address "127.0.0.1:$(farm_port a)" --unit 1 --models "$SM_RUN/own.txt"
+ok 'the text is tried on the device' "$POLLER" check-model --address "127.0.0.1:$(farm_port a)" --unit 1 --timeout-ms 10000 --models "$SM_RUN/own.txt"
 is "$(as_chief "SELECT submeter.add_meter_models(\$t\$$(cat "$SM_RUN/own.txt")\$t\$)" | tail -1)" 1 'and taken by the database'
 setup 'a gateway' field_gateway 1 "127.0.0.1:$(farm_port a)" 'poll_interval=300 ms' timeout_ms=500
 setup 'a meter of it' field_meter 1 1 1 Ours
