@@ -9,14 +9,9 @@ work=$SM_RUN/chapter
 mkdir "$work"
 
 # The ports of the chapter become free ones.
-mapfile -t free < <(/usr/bin/python3 -c 'import socket
-sockets = [socket.socket() for _ in range(4)]
-for s in sockets:
-    s.bind(("127.0.0.1", 0))
-    print(s.getsockname()[1])')
 ports=()
 for n in 1 2 3 4; do
-	ports+=(-e "s/1520$n/${free[n - 1]}/g")
+	ports+=(-e "s/1520$n/$(port_free)/g")
 done
 
 # One file per block, in their order, named by what is in it.
@@ -26,9 +21,10 @@ sed "${ports[@]}" "$doc" | awk -v dir="$work" '
 	inside { print > name }'
 ok 'the chapter has its blocks' test "$(find "$work" -name '*.s*' | wc -l)" -ge 20
 
-setup 'start the farm of the chapter' farm_start "$SM_RUN" < <(cat "$work"/*.farm)
 setup 'start the server' server_start db --preload
 setup 'make the database' server_createdb db field --bare
+# Last: its registers count while the rest is made ready.
+setup 'start the farm of the chapter' farm_start "$SM_RUN" < <(cat "$work"/*.farm)
 DSN="$(server_conninfo db field) user=meter_reader"
 DSN_ADMIN="$(server_conninfo db field) user=postgres"
 export DSN DSN_ADMIN
