@@ -4,6 +4,7 @@
 #
 #   market_open [psql variable=value...]   server "market", database "market" with property.sql and
 #                                          workers, the farm (its time stands still), the poller
+#   market_month           a property next door with its readings of last month, see month.sql
 #   market_close           ends the poller and the farm; the server is server.sh's
 #   ask SQL                the superuser's question; rows with | between columns
 #   ask_as LOGIN SQL       somebody else's
@@ -111,6 +112,12 @@ market_poller()
 market_open()
 {
 	market_server && market_farm && market_property "$@" && market_poller
+}
+
+market_month()
+{
+	server_psql market market -v "data=$market_here/../data" -v "month=$(TZ=Asia/Shanghai date -d "$(TZ=Asia/Shanghai date +%Y-%m-01) - 1 month" +%F)" \
+		-f "$market_here/month.sql"
 }
 
 market_close()

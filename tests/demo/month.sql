@@ -18,6 +18,10 @@ INSERT INTO customer VALUES
 	(3, 'noodles', 'The noodle shop', 'S-1', 'SDM630', 1, 'zhongshan_commercial_2021', '{}'),
 	(4, 'workshop', 'The workshop', 'W-1', 'SDM630', 40, 'industry_two_part_demand', '{}');
 INSERT INTO submeter.tenant (site_id, code, name) SELECT :court, c.code, c.name FROM customer c ORDER BY c.ord;
+-- Bills are told of, and one of the tenants has mail.
+UPDATE submeter.credit_policy SET mode = 'ask', low_balances = '{}' WHERE site_id = :court;
+INSERT INTO submeter.contact (site_id, tenant_id, name, email, locale, channels)
+SELECT t.site_id, t.tenant_id, 'The tenant of flat 301', 'flat-301@court.example', 'en', '{mail,file}' FROM submeter.tenant t WHERE t.site_id = :court AND t.code = 'flat-301';
 INSERT INTO submeter.account (site_id, tenant_id, code, opened_at)
 SELECT t.site_id, t.tenant_id, t.code, :'month' FROM submeter.tenant t WHERE t.site_id = :court ORDER BY t.tenant_id;
 INSERT INTO submeter.meter (site_id, code, model) SELECT :court, c.meter, c.model FROM customer c ORDER BY c.ord;

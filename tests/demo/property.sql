@@ -51,8 +51,9 @@ SELECT b.site_id, b.building_id, s.unit
 FROM shop s
 JOIN submeter.building b ON b.site_id = :site_id AND b.code = left(s.unit, 1);
 INSERT INTO submeter.tenant (site_id, code, name) SELECT :site_id, s.code, s.name FROM shop s;
-INSERT INTO submeter.contact (site_id, tenant_id, name, role, email, locale, login)
+INSERT INTO submeter.contact (site_id, tenant_id, name, role, email, locale, channels, login)
 SELECT t.site_id, t.tenant_id, CASE s.locale WHEN 'zh' THEN '店主' ELSE 'The owner' END, 'owner', s.code || '@market.example', s.locale,
+	CASE WHEN s.code IN ('bakery', 'tea', 'laundry') THEN '{mail,file}' ELSE '{file}' END::text[],
 	CASE s.code WHEN 'bakery' THEN 'bakery' END
 FROM shop s
 JOIN submeter.tenant t ON t.site_id = :site_id AND t.code = s.code;

@@ -43,29 +43,7 @@ merchant_open()
 	local id=$1
 	shift
 	ctl merchant "$@" >"$SM_RUN/merchant.$id" || return
-	/usr/bin/python3 - "$id" "$BASE" "http://127.0.0.1:$PORT" "$SM_RUN/merchant.$id" >"$SM_RUN/merchant.sql" <<'END'
-import json, sys
-number, base, notify, path = sys.argv[1:]
-got = json.load(open(path))
-text = lambda value: 'NULL' if value is None else "'" + value.replace("'", "''") + "'"
-alipay = 'app_id' in got
-certificate = alipay and got['mode'] == 'cert'
-print('INSERT INTO submeter.merchant (site_id, merchant_id, provider, name, mode, app, seller, key_serial, app_cert, root_cert, notify_base, api_base) VALUES (1, %s);' % ', '.join([
-    number, text('alipay' if alipay else 'wechat'), text('m' + number), text('certificate' if certificate else 'public_key'),
-    text(got['app_id'] if alipay else got['appid']), text(got['seller_id'] if alipay else got['mchid']), text(got.get('merchant_serial')),
-    text(got['app_cert']) if certificate else 'NULL', text(got['alipay_root_cert']) if certificate else 'NULL', text(notify), text(base)]))
-if alipay:
-    keys = {'alipay': got['alipay_cert'] if certificate else got['alipay_public_key']}
-elif got['mode'] == 'key':
-    keys = {got['public_key_id']: got['public_key']}
-else:
-    keys = {got['platform_serial']: got['platform_cert']}
-for name, pem in keys.items():
-    print('INSERT INTO submeter.merchant_key (site_id, merchant_id, key_name, pem) VALUES (1, %s, %s, %s);' % (number, text(name), text(pem)))
-print('SELECT submeter.set_secret(1, %s, %s);' % (text('merchant/%s/private_key' % number), text(got['app_private_key'] if alipay else got['merchant_private_key'])))
-if not alipay:
-    print('SELECT submeter.set_secret(1, %s, %s);' % (text('merchant/%s/api_v3_key' % number), text(got['api_v3_key'])))
-END
+	"$PROVIDER/merchant_sql" 1 "$id" "$BASE" "http://127.0.0.1:$PORT" <"$SM_RUN/merchant.$id" >"$SM_RUN/merchant.sql" || return
 	server_psql db -v ON_ERROR_STOP=1 -f "$SM_RUN/merchant.sql" >/dev/null
 }
 

@@ -76,6 +76,10 @@ class Alipay:
                 return app, app['orders'][order]
         raise KeyError('no such order: ' + order)
 
+    def order_of(self, code):
+        """The order a code to scan stands for; None: not one of ours."""
+        return next((number for app in self.apps.values() for number, trade in app['orders'].items() if trade.get('qr') == code), None)
+
     def scan(self, order):
         """The buyer scans the QR code: now there is a trade."""
         app, trade = self.find(order)

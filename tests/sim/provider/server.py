@@ -55,6 +55,14 @@ class Control:
         with self.world.lock:
             return self._of_order(order).pay(order, **how)
 
+    def do_buy(self, code, **how):
+        with self.world.lock:
+            for provider in (self.alipay, self.wechat):
+                order = provider.order_of(code)
+                if order is not None:
+                    return dict(provider.pay(order, **how), order=order)
+        raise KeyError('no such code: ' + code)
+
     def do_settle_refund(self, refund, **how):
         with self.world.lock:
             return self.wechat.settle_refund(refund, **how)

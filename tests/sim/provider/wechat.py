@@ -75,6 +75,11 @@ class Wechat:
                 return merchant, merchant['orders'][number]
         raise KeyError('no such order: ' + number)
 
+    def order_of(self, code):
+        """The order a code to scan stands for; None: not one of ours."""
+        return next((number for merchant in self.merchants.values() for number, trade in merchant['orders'].items()
+                     if code in trade.get('codes', [])), None)
+
     def pay(self, order, amount=None, notify=True, at=None):
         """The buyer pays; amount in fen, other than asked for only to try the merchant."""
         merchant, trade = self.find(order)
@@ -285,7 +290,8 @@ class Wechat:
                      'openid': (content.get('payer') or {}).get('openid') or 'o' + secrets.token_hex(13)}
             merchant['orders'][trade['number']] = trade
         if kind == 'native':
-            return {'code_url': 'weixin://wxpay/bizpayurl?pr=' + secrets.token_hex(4) + 'zz'}
+            trade.setdefault('codes', []).append('weixin://wxpay/bizpayurl?pr=' + secrets.token_hex(4) + 'zz')
+            return {'code_url': trade['codes'][-1]}
         if kind == 'h5':
             return {'h5_url': 'https://wx.tenpay.com/cgi-bin/mmpayweb-bin/checkmweb?prepay_id=' +
                     secrets.token_hex(16)}
