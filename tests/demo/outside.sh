@@ -1,12 +1,15 @@
 # shellcheck shell=bash
 # The world outside the property: Alipay, WeChat Pay and a mail server, all simulated, with keys and
-# certificates made on the spot, and the courier that goes there. Source it after lib.sh; then
+# certificates made on the spot, and the courier that goes there. Source it; it sources lib.sh. Then
 #
 #   outside_open           starts them and sets up the property of lib.sh: accounts at both providers, channel mail
 #   outside_site ID        the courier works for this site, too, and its channel mail is set up
 #   outside_close          ends all of it
 #   provider COMMAND...    a command to the providers, see tests/sim/provider/README.md
-#   mails [N]              what the mail server got, see mails.py
+#   mails [N]              what the mail server got, see the script mails
+
+# shellcheck source=tests/demo/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 outside_provider=$market_here/../sim/provider
 OUTSIDE_COURIER_PID=
@@ -53,7 +56,7 @@ provider()
 
 mails()
 {
-	"$market_here/mails.py" "$OUTSIDE" "$@"
+	"$market_here/mails" --in "$OUTSIDE" "$@"
 }
 
 # outside_merchant NUMBER PROVIDER MODE: opens an account there and enters here what it got.
