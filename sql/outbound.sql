@@ -145,5 +145,10 @@ SELECT count(*) FROM submeter.claim_outbound('c', 10);
 UPDATE submeter.outbound SET sent_at = sent_at - interval '1 minute' WHERE sent_at IS NOT NULL;
 SELECT count(*) FROM submeter.claim_outbound('c', 10);
 
+-- 7. What waits and is not taken is said to whoever looks whether all is well.
+SELECT count(*) AS not_well FROM submeter.health WHERE part = 'outbox';
+UPDATE submeter.outbound SET not_before = now() - interval '11 minutes' WHERE state = 'queued';
+SELECT site_id, ok, regexp_replace(detail, 'since .*', 'since …') AS detail FROM submeter.health WHERE part = 'outbox';
+
 DROP OWNED BY regress_courier;
 DROP ROLE regress_courier;

@@ -184,6 +184,11 @@ SELECT 'poller ' || p.poller, p.site_id, p.seen_at > now() - submeter.lease_time
 	|| ' gateways; running since ' || p.since::text || ', last heard of ' || p.seen_at::text
 FROM submeter.poller p
 UNION ALL
+-- No courier, or a host that does not answer.
+SELECT 'outbox', o.site_id, false, count(*) || ' requests waiting to go out, the oldest since ' || min(o.not_before)::text
+FROM submeter.outbound o WHERE o.state = 'queued' AND o.not_before < now() - interval '10 minutes'
+GROUP BY o.site_id
+UNION ALL
 SELECT 'notices', n.site_id, false, count(*) || ' waiting or failed, the oldest since ' || min(n.created_at)::text
 FROM submeter.notice n WHERE n.state = 'failed' OR n.state = 'queued' AND n.next_try_at < now() - interval '10 minutes'
 GROUP BY n.site_id
