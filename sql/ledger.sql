@@ -229,6 +229,11 @@ UPDATE submeter.reading_2025_01 SET energy_wh = 90000 WHERE meter_id = 1 AND ts 
 SELECT * FROM pg_temp.found;
 ROLLBACK;
 SELECT * FROM pg_temp.found;
+-- a reading that is not settled yet is nothing wrong
+BEGIN;
+SELECT pg_temp.read(1, '2025-01-14 00:00', 101) AS new;
+SELECT * FROM pg_temp.found;
+ROLLBACK;
 SELECT pg_temp.refusal('SELECT * FROM submeter.verify_ledger(99)'), pg_temp.refusal('SELECT * FROM submeter.verify_ledger(NULL)');
 
 -- 8. Two persons for one movement, where the site wants it

@@ -214,6 +214,12 @@ AS $$
 			WHERE s.site_id = verify_charges.site_id AND s.account_id = coalesce(c.account_id, r.account_id)
 				AND d.seq > coalesce(e.seq, 0))
 		AND NOT EXISTS (
+			SELECT FROM submeter.supply s
+			JOIN submeter.meter_state t ON t.site_id = s.site_id AND t.meter_id = s.meter_id
+			LEFT JOIN submeter.meter_settled e ON e.site_id = s.site_id AND e.meter_id = s.meter_id
+			WHERE s.site_id = verify_charges.site_id AND s.account_id = coalesce(c.account_id, r.account_id)
+				AND t.valid_ts > coalesce(e.settled_to, '-infinity') AND coalesce(upper(s.during) > e.settled_to, true))
+		AND NOT EXISTS (
 			SELECT FROM submeter.charge_dirty d
 			WHERE d.site_id = verify_charges.site_id AND d.account_id = coalesce(c.account_id, r.account_id))
 $$;

@@ -2,7 +2,8 @@
 # The world outside the property: Alipay, WeChat Pay and a mail server, all simulated, with keys and
 # certificates made on the spot, and the courier that goes there. Source it; it sources lib.sh. Then
 #
-#   outside_open           starts them and sets up the property of lib.sh: accounts at both providers, channel mail
+#   outside_start          starts the servers; they make their keys while the property opens
+#   outside_open           the rest, once it is open: the courier, accounts at both providers, channel mail
 #   outside_site ID        the courier works for this site, too, and its channel mail is set up
 #   outside_close          ends all of it
 #   provider COMMAND...    a command to the providers, see tests/sim/provider/README.md
@@ -35,7 +36,7 @@ outside_ready()
 	wait_until 30 grep -q ready "$OUTSIDE/$1" || { cat "$OUTSIDE/$1.log" >&2; return 1; }
 }
 
-outside_servers()
+outside_start()
 {
 	mkdir -p "$OUTSIDE"
 	: >"$OUTSIDE/provider"
@@ -46,7 +47,6 @@ outside_servers()
 	OUTSIDE_PROVIDER_PID=$!
 	/usr/bin/python3 "$market_here/../sim/sink.py" "$OUTSIDE" --tls "$OUTSIDE/cert" "$OUTSIDE/key" >"$OUTSIDE/mail" 2>"$OUTSIDE/mail.log" &
 	OUTSIDE_MAIL_PID=$!
-	outside_ready provider && outside_ready mail
 }
 
 provider()
@@ -92,7 +92,7 @@ outside_courier()
 
 outside_open()
 {
-	outside_servers && ask 'CREATE ROLE carrier LOGIN IN ROLE submeter_courier' && outside_site 1 && outside_courier &&
+	outside_ready provider && outside_ready mail && ask 'CREATE ROLE carrier LOGIN IN ROLE submeter_courier' && outside_site 1 && outside_courier &&
 		outside_merchant 1 alipay cert && outside_merchant 2 wechat key
 }
 
