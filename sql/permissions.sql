@@ -80,6 +80,7 @@ INSERT INTO submeter.share_pool (site_id, code, name, method, source, fixed_amou
 INSERT INTO submeter.share_member (site_id, pool_id, account_id) SELECT p.site_id, p.pool_id, a.account_id FROM submeter.share_pool p JOIN submeter.account a USING (site_id);
 SELECT sum(r.difference) AS shared FROM submeter.site s, submeter.run_share(s.site_id, 'lift', '2025-01-01 00:00+08', false) r;
 INSERT INTO submeter.resale_cap (site_id, valid_from, ceiling, source) SELECT site_id, '2025-01-01 00:00+08', 0.01, 'x' FROM submeter.site;
+INSERT INTO submeter.recharge_fee (site_id, method, valid_from, fixed, reason) SELECT site_id, 'card', '2020-01-01', 1, 'x' FROM submeter.site;
 SELECT sum(submeter.propose_refunds(s.site_id, '2025-01-01 00:00+08')) AS proposals FROM submeter.site s;
 -- The second hour of the first meter is to be settled again, and an account lost a supply for a moment.
 SELECT submeter.judge_reading(m.site_id, m.meter_id, '2025-01-01 02:00+08', 'accept', 'y') > 0 AS judged FROM submeter.meter m;

@@ -204,14 +204,14 @@ BEGIN
 	PERFORM submeter.authorize('recharge', recharge.site_id);
 	PERFORM submeter.require_key(recharge.idempotency_key);
 	RETURN submeter.credit_recharge(recharge.site_id, recharge.account_id, recharge.amount, recharge.method, recharge.idempotency_key,
-		recharge.note, true);
+		recharge.note, true, submeter.recharge_fee(recharge.site_id, recharge.method, recharge.amount, clock_timestamp()));
 END
 $$;
 COMMENT ON FUNCTION submeter.recharge(int, bigint, numeric, text, text, text) IS
-'Credits money a tenant paid (currency of the site, at most 2 decimals) and returns the movement; a repeated key with the same account, amount and method returns the first one. It pays back emergency credit first, then a share of debt, and the rest is balance. 22023 bad amount or method, 23505 key used otherwise, P0002 unknown, 55000 closed account or more than the policy''s max_balance.';
+'Credits money a tenant paid (currency of the site, at most 2 decimals) and returns the movement; a repeated key with the same account, amount and method returns the first one. It pays back emergency credit first, then a share of debt, and the rest is balance. Where recharge_fee() says so, the fee is collected on top and stands beside it in recharge_statement. 22023 bad amount or method, 23505 key used otherwise, P0002 unknown, 55000 closed account or more than the policy''s max_balance.';
 
 CREATE FUNCTION submeter.credit_recharge(site_id int, account_id bigint, amount numeric, method text, idempotency_key text,
-	note text, limited boolean) RETURNS bigint
+	note text, limited boolean, fee numeric) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -236,13 +236,15 @@ BEGIN
 	movement := submeter.post_movement(credit_recharge.site_id, credit_recharge.account_id, credit_recharge.amount, 'recharge',
 		submeter.system_ledger_account(credit_recharge.site_id, 'clearing:' || credit_recharge.method, 'clearing'),
 		credit_recharge.idempotency_key, made_at, credit_recharge.method, credit_recharge.note);
+	PERFORM submeter.post_fee(credit_recharge.site_id, credit_recharge.account_id, movement, credit_recharge.method, credit_recharge.fee,
+		credit_recharge.idempotency_key, made_at);
 	PERFORM submeter.allocate_recharge(credit_recharge.site_id, credit_recharge.account_id, credit_recharge.amount, movement, made_at);
 	PERFORM submeter.recharge_follow(credit_recharge.site_id, credit_recharge.account_id, credit_recharge.amount, movement, made_at);
 	RETURN movement;
 END
 $$;
-COMMENT ON FUNCTION submeter.credit_recharge(int, bigint, numeric, text, text, text, boolean) IS
-'recharge() without asking who calls. limited false lets it pass the policy''s max_balance: what a provider has taken already must be credited.';
+COMMENT ON FUNCTION submeter.credit_recharge(int, bigint, numeric, text, text, text, boolean, numeric) IS
+'recharge() without asking who calls. limited false lets it pass the policy''s max_balance: what a provider has taken already must be credited. fee is what was paid on top.';
 
 CREATE FUNCTION submeter.require_method(method text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE
@@ -349,12 +351,13 @@ BEGIN
 		CASE WHEN tenant_credited THEN -original.amount ELSE original.amount END, 'reversal',
 		CASE WHEN tenant_credited THEN original.debit_id ELSE original.credit_id END,
 		reverse_movement.idempotency_key, clock_timestamp(), original.method, reverse_movement.reason, original.transfer_id);
+	PERFORM submeter.reverse_fee(original.site_id, original.transfer_id, movement);
 	PERFORM submeter.unallocate_recharge(original.site_id, original.account_id, original.transfer_id, movement);
 	RETURN movement;
 END
 $$;
 COMMENT ON FUNCTION submeter.reverse_movement(int, bigint, text, text) IS
-'Takes back a recharge or an adjustment by an opposite movement that names it. 55000 for charges, providers'' payments and what is reversed already. Passes the approval hook with {transfer_id}.';
+'Takes back a recharge, its fee with it, or an adjustment by an opposite movement that names it. 55000 for charges, providers'' payments and what is reversed already. Passes the approval hook with {transfer_id}.';
 
 CREATE FUNCTION submeter.post_differences(site_id int, as_of timestamptz, account_ids bigint[] DEFAULT NULL, cycle_start timestamptz DEFAULT NULL)
 RETURNS bigint

@@ -12,7 +12,8 @@ AS $$
 	), summed AS MATERIALIZED (
 		SELECT x.ledger_account_id, sum(x.amount) AS amount FROM leg x GROUP BY x.ledger_account_id
 	), sided AS (
-		SELECT t.*, d.account_id AS debit_of, c.account_id AS credit_of, d.ledger_account_id IS NULL OR c.ledger_account_id IS NULL AS stray
+		SELECT t.*, d.account_id AS debit_of, c.account_id AS credit_of, d.ledger_account_id IS NULL OR c.ledger_account_id IS NULL AS stray,
+			t.leg > 1 AND d.account_id IS NULL AND c.account_id IS NULL AND 'service_fee' IN (d.code, c.code) AS fee
 		FROM submeter.transfer t
 		LEFT JOIN submeter.ledger_account d ON d.site_id = t.site_id AND d.ledger_account_id = t.debit_id
 		LEFT JOIN submeter.ledger_account c ON c.site_id = t.site_id AND c.ledger_account_id = t.credit_id
@@ -33,7 +34,7 @@ AS $$
 				ELSE 'movement names an account that is no side of it' END, m.account_id, m.transfer_id, NULL::numeric, m.amount
 		FROM sided m
 		WHERE m.stray OR m.account_id IS NULL AND (m.debit_of IS NOT NULL OR m.credit_of IS NOT NULL)
-			OR m.account_id IS NOT NULL AND m.account_id IS DISTINCT FROM m.debit_of AND m.account_id IS DISTINCT FROM m.credit_of
+			OR m.account_id IS NOT NULL AND m.account_id IS DISTINCT FROM m.debit_of AND m.account_id IS DISTINCT FROM m.credit_of AND NOT m.fee
 		ORDER BY m.transfer_id, m.leg LIMIT 100) x
 	UNION ALL
 	SELECT * FROM (
@@ -236,6 +237,7 @@ BEGIN
 	RETURN QUERY SELECT * FROM submeter.verify_seals(verify_ledger.site_id, verify_ledger.since);
 	RETURN QUERY SELECT * FROM submeter.verify_movements(verify_ledger.site_id, verify_ledger.since);
 	RETURN QUERY SELECT * FROM submeter.verify_keys(verify_ledger.site_id);
+	RETURN QUERY SELECT * FROM submeter.verify_fees(verify_ledger.site_id);
 	RETURN QUERY SELECT * FROM submeter.verify_cycles(verify_ledger.site_id);
 	RETURN QUERY SELECT * FROM submeter.verify_bills(verify_ledger.site_id);
 	RETURN QUERY SELECT * FROM submeter.verify_shares(verify_ledger.site_id);
@@ -244,4 +246,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.verify_ledger(int, timestamptz) IS
-'No rows means: the seals are intact and every sealed movement is as it was, the trial balance is zero, totals equal their movements, keys are unique, charge movements equal charge.posted and adjustments charge.adjusted, bills are the sums of their lines, what providers took and paid back is in the books once, and all charges rebuild from the readings to the same amounts. What is wrong with a movement names it (transfer_id), the first one first, at most 100 of a kind. since limits the checks of single movements and of seals'' rows.';
+'No rows means: the seals are intact and every sealed movement is as it was, the trial balance is zero, totals equal their movements, keys are unique, fees go with their recharges, charge movements equal charge.posted and adjustments charge.adjusted, bills are the sums of their lines, what providers took and paid back is in the books once, and all charges rebuild from the readings to the same amounts. What is wrong with a movement names it (transfer_id), the first one first, at most 100 of a kind. since limits the checks of single movements and of seals'' rows.';

@@ -78,7 +78,7 @@ DECLARE
 	first record;
 BEGIN
 	PERFORM submeter.require_key(known_posting.idempotency_key);
-	SELECT t.transfer_id, min(t.account_id) FILTER (WHERE t.leg = 1) AS account_id, min(t.kind) AS kind,
+	SELECT t.transfer_id, min(t.account_id) FILTER (WHERE t.leg = 1) AS account_id, min(t.kind) FILTER (WHERE t.leg = 1) AS kind,
 		sum(t.amount) FILTER (WHERE t.account_id = known_posting.account_id) AS amount, array_agg(DISTINCT t.method) AS methods,
 		min(l.kind) FILTER (WHERE t.leg = 1) AS credit_kind
 	INTO first

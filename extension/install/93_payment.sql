@@ -5,9 +5,9 @@
 -- ledger account of the tenant. Nothing here locks an order while it holds an account.
 
 CREATE TYPE submeter.payment_order_info AS (payment_order_id bigint, provider text, method text, amount numeric, state text, out_trade_no text,
-	qr text, url text, parameters jsonb, expires_at timestamptz, paid_at timestamptz, detail text);
+	qr text, url text, parameters jsonb, expires_at timestamptz, paid_at timestamptz, detail text, fee numeric, total numeric);
 COMMENT ON TYPE submeter.payment_order_info IS
-'A payment as the front end needs it: qr is the text of the code to show (see qr_svg), url the page to go to, parameters what the provider''s script takes; all NULL until the provider answered.';
+'A payment as the front end needs it: amount is what is credited, fee what is paid on top, total what the payer is asked for; qr is the text of the code to show (see qr_svg), url the page to go to, parameters what the provider''s script takes; all NULL until the provider answered.';
 CREATE TYPE submeter.payment_news AS (verified boolean, result text, out_trade_no text, transaction text, amount numeric, settled numeric,
 	paid_at timestamptz, payer text, qr text, url text, parameters jsonb, refund_no text, refund_state text, detail text);
 COMMENT ON TYPE submeter.payment_news IS
@@ -50,7 +50,7 @@ DECLARE
 BEGIN
 	SELECT o.payment_order_id, o.provider, o.method, o.amount, o.state, o.out_trade_no,
 		CASE WHEN o.state = 'open' THEN o.qr END, CASE WHEN o.state = 'open' THEN o.url END, CASE WHEN o.state = 'open' THEN o.parameters END,
-		o.expires_at, o.paid_at, o.detail INTO info
+		o.expires_at, o.paid_at, o.detail, o.fee, o.total INTO info
 	FROM submeter.payment_order o
 	WHERE o.site_id = payment_info.site_id AND o.payment_order_id = payment_info.payment_order_id;
 	RETURN info;
@@ -213,11 +213,11 @@ BEGIN
 	PERFORM submeter.require_payment(create_payment.site_id, create_payment.account_id, create_payment.provider, create_payment.amount,
 		create_payment.method, create_payment.payer);
 	order_id := nextval(pg_get_serial_sequence('submeter.payment_order', 'payment_order_id'));
-	INSERT INTO submeter.payment_order (site_id, payment_order_id, account_id, provider, merchant_id, method, amount, idempotency_key, out_trade_no,
+	INSERT INTO submeter.payment_order (site_id, payment_order_id, account_id, provider, merchant_id, method, amount, fee, idempotency_key, out_trade_no,
 		payer, created_at, expires_at, check_until, next_check_at)
 	-- The number is new even where a backup was brought back and numbers begin anew.
 	VALUES (create_payment.site_id, order_id, create_payment.account_id, create_payment.provider, target.merchant_id, create_payment.method,
-		create_payment.amount, create_payment.idempotency_key,
+		create_payment.amount, submeter.recharge_fee(create_payment.site_id, create_payment.provider, create_payment.amount, as_of), create_payment.idempotency_key,
 		format('s%s_%s_%s', create_payment.site_id, order_id, substr(encode(sha256(convert_to(gen_random_uuid()::text, 'UTF8')), 'hex'), 1, 6)),
 		create_payment.payer, as_of, as_of + target.order_ttl, as_of + interval '2 hours 15 minutes', as_of + interval '5 s');
 	IF create_payment.method = 'wap' THEN
@@ -231,7 +231,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.create_payment(int, bigint, text, numeric, text, text, jsonb) IS
-'Begins a payment to the site''s merchant at a provider and returns it; check_payment() tells when its code is there and when it is paid. Methods: alipay qr, wap; wechat qr, h5 (payer {"client_ip"}), jsapi (payer {"openid"}). The same key, account, amount and method return the same order; the same key with another provider is another way to pay the same thing. 22023 bad argument, 23505 key used otherwise, P0002 unknown account, 55000 closed account, no merchant, or more than the policy''s max_balance.';
+'Begins a payment of an amount to be credited to the site''s merchant at a provider and returns it; the payer is asked for its total, which has the fee of recharge_fee() on top. check_payment() tells when its code is there and when it is paid. Methods: alipay qr, wap; wechat qr, h5 (payer {"client_ip"}), jsapi (payer {"openid"}). The same key, account, amount and method return the same order; the same key with another provider is another way to pay the same thing. 22023 bad argument, 23505 key used otherwise, P0002 unknown account, 55000 closed account, no merchant, or more than the policy''s max_balance.';
 
 CREATE FUNCTION submeter.require_my_payment(site_id int, payment_order_id bigint, account_id bigint) RETURNS void
 LANGUAGE plpgsql STABLE
@@ -332,7 +332,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT CASE
 		WHEN receipt_kind.account_state <> 'open' THEN 'closed_account'
-		WHEN o.amount <> receipt_kind.amount THEN 'other_amount'
+		WHEN o.total <> receipt_kind.amount THEN 'other_amount'
 		WHEN o.state = 'paid' THEN 'twice'
 		WHEN EXISTS (SELECT FROM unnest(receipt_kind.orders) x WHERE x.state = 'paid') THEN 'second_channel'
 		WHEN o.state = 'closed' THEN 'late'
@@ -371,6 +371,7 @@ DECLARE
 	item submeter.payment_order;
 	known submeter.payment_receipt;
 	kind text := 'unknown_order';
+	fee numeric := 0;
 	movement bigint;
 	receipt bigint;
 BEGIN
@@ -402,17 +403,19 @@ BEGIN
 			movement := submeter.post_movement(item.site_id, item.account_id, book_payment.news.amount, 'recharge',
 				submeter.system_ledger_account(item.site_id, 'clearing:' || provider, 'clearing'), key, book_payment.as_of, provider, item.out_trade_no);
 		ELSE
-			movement := submeter.credit_recharge(item.site_id, item.account_id, book_payment.news.amount, provider, key, item.out_trade_no, false);
+			-- Whatever did not come as ordered is the payer's in full.
+			fee := CASE kind WHEN 'order' THEN item.fee ELSE 0 END;
+			movement := submeter.credit_recharge(item.site_id, item.account_id, book_payment.news.amount - fee, provider, key, item.out_trade_no, false, fee);
 	END CASE;
-	INSERT INTO submeter.payment_receipt AS r (site_id, merchant_id, provider_transaction, payment_order_id, account_id, out_trade_no, amount, settled, kind,
+	INSERT INTO submeter.payment_receipt AS r (site_id, merchant_id, provider_transaction, payment_order_id, account_id, out_trade_no, amount, fee, settled, kind,
 		paid_at, transfer_id, payer)
 	VALUES (book_payment.site_id, book_payment.merchant_id, book_payment.news.transaction, item.payment_order_id, item.account_id,
-		coalesce(book_payment.news.out_trade_no, item.out_trade_no), book_payment.news.amount, book_payment.news.settled, kind,
+		coalesce(book_payment.news.out_trade_no, item.out_trade_no), book_payment.news.amount, fee, book_payment.news.settled, kind,
 		coalesce(book_payment.news.paid_at, book_payment.as_of), movement, book_payment.news.payer)
 	RETURNING r.payment_receipt_id INTO receipt;
 	IF kind NOT IN ('order', 'unknown_order') THEN
 		PERFORM submeter.propose(item.site_id, item.account_id, 'refund', book_payment.news.amount, 'payment', 'payment:' || receipt::text,
-			jsonb_build_object('payment_receipt_id', receipt, 'why', kind, 'ordered', item.amount, 'out_trade_no', item.out_trade_no));
+			jsonb_build_object('payment_receipt_id', receipt, 'why', kind, 'ordered', item.total, 'out_trade_no', item.out_trade_no));
 	END IF;
 	IF item.payment_order_id IS NOT NULL THEN
 		PERFORM submeter.order_paid(item.site_id, item.payment_order_id, item.idempotency_key, book_payment.as_of);
@@ -499,7 +502,7 @@ DECLARE
 	refund_id bigint;
 BEGIN
 	FOR part IN
-		SELECT r.payment_receipt_id, r.merchant_id, r.amount - coalesce((SELECT sum(f.amount) FROM submeter.payment_refund f
+		SELECT r.payment_receipt_id, r.merchant_id, r.amount - r.fee - coalesce((SELECT sum(f.amount) FROM submeter.payment_refund f
 			WHERE f.site_id = r.site_id AND f.payment_receipt_id = r.payment_receipt_id AND f.state <> 'failed'), 0) AS rest
 		FROM submeter.payment_receipt r
 		JOIN submeter.merchant m ON m.site_id = r.site_id AND m.merchant_id = r.merchant_id AND m.provider = send_refunds.provider
@@ -521,7 +524,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.send_refunds(int, bigint, text, numeric, bigint, text, timestamptz) IS
-'Has a provider pay back what a movement took from an account, out of the latest receipts first; returns what no receipt covers, which a person pays out. The account is locked by the caller.';
+'Has a provider pay back what a movement took from an account, out of the latest receipts first and without their fees; returns what no receipt covers, which a person pays out. The account is locked by the caller.';
 
 CREATE FUNCTION submeter.apply_refund(site_id int, payment_refund_id bigint, state text, detail text, as_of timestamptz) RETURNS text
 LANGUAGE plpgsql
@@ -844,34 +847,35 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH receipt AS (
-		SELECT r.*, t.amount AS booked, t.idempotency_key AS key, format('payment:%s:%s:%s', m.provider, r.merchant_id, r.provider_transaction) AS wanted
+		SELECT r.*, t.amount AS booked, coalesce(f.amount, 0) AS booked_fee, t.idempotency_key AS key, format('payment:%s:%s:%s', m.provider, r.merchant_id, r.provider_transaction) AS wanted
 		FROM submeter.payment_receipt r
 		JOIN submeter.merchant m ON m.site_id = r.site_id AND m.merchant_id = r.merchant_id
 		LEFT JOIN submeter.transfer t ON t.site_id = r.site_id AND t.transfer_id = r.transfer_id AND t.leg = 1
+		LEFT JOIN submeter.transfer f ON f.site_id = r.site_id AND f.transfer_id = r.transfer_id AND f.leg = 2
 		WHERE r.site_id = verify_payments.site_id
 	)
-	SELECT format('receipt %s is not in the books', r.payment_receipt_id), r.account_id, r.transfer_id, r.amount, coalesce(r.booked, 0)
-	FROM receipt r WHERE r.booked IS DISTINCT FROM r.amount OR r.key IS DISTINCT FROM r.wanted
+	SELECT format('receipt %s is not in the books', r.payment_receipt_id), r.account_id, r.transfer_id, r.amount, coalesce(r.booked, 0) + r.booked_fee
+	FROM receipt r WHERE (r.booked, r.booked_fee) IS DISTINCT FROM (r.amount - r.fee, r.fee) OR r.key IS DISTINCT FROM r.wanted
 	UNION ALL
 	SELECT 'money of a provider without a receipt', t.account_id, t.transfer_id, 0, t.amount
 	FROM submeter.transfer t
 	WHERE t.site_id = verify_payments.site_id AND t.kind = 'recharge' AND t.idempotency_key LIKE 'payment:%'
 		AND NOT EXISTS (SELECT FROM receipt r WHERE r.transfer_id = t.transfer_id)
 	UNION ALL
-	SELECT format('order %s is paid without money, or the other way round', o.payment_order_id), o.account_id, NULL, o.amount, coalesce(sum(r.amount), 0)
+	SELECT format('order %s is paid without money, or the other way round', o.payment_order_id), o.account_id, NULL, o.total, coalesce(sum(r.amount), 0)
 	FROM submeter.payment_order o
 	LEFT JOIN receipt r ON r.payment_order_id = o.payment_order_id
 	WHERE o.site_id = verify_payments.site_id AND o.merchant_id IS NOT NULL
-	GROUP BY o.payment_order_id, o.account_id, o.amount, o.state
+	GROUP BY o.payment_order_id, o.account_id, o.total, o.state
 	HAVING (o.state = 'paid') <> (count(r.payment_receipt_id) > 0)
 	UNION ALL
-	SELECT format('receipt %s was paid back more than once', r.payment_receipt_id), r.account_id, r.transfer_id, r.amount, sum(f.amount)
+	SELECT format('receipt %s was paid back more than once', r.payment_receipt_id), r.account_id, r.transfer_id, r.amount - r.fee, sum(f.amount)
 	FROM receipt r
 	JOIN submeter.payment_refund f ON f.site_id = r.site_id AND f.payment_receipt_id = r.payment_receipt_id AND f.state <> 'failed'
-	GROUP BY r.payment_receipt_id, r.account_id, r.transfer_id, r.amount
-	HAVING sum(f.amount) > r.amount
+	GROUP BY r.payment_receipt_id, r.account_id, r.transfer_id, r.amount, r.fee
+	HAVING sum(f.amount) > r.amount - r.fee
 $$;
 COMMENT ON FUNCTION submeter.verify_payments(int) IS
-'Part of verify_ledger: each receipt of a provider is one movement of its amount and the other way round, orders are paid when there is money for them, and nothing goes back twice.';
+'Part of verify_ledger: each receipt of a provider is one movement of its amount, fee included, and the other way round, orders are paid when there is money for them, and nothing goes back twice.';
 
 GRANT EXECUTE ON FUNCTION submeter.payment_notify(text, jsonb, bytea) TO submeter_courier;

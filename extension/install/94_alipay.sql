@@ -65,7 +65,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT jsonb_build_object('out_trade_no', alipay_order.payment_order ->> 'out_trade_no',
-		'total_amount', to_char((alipay_order.payment_order ->> 'amount')::numeric, 'FM999999999990.00'), 'subject', alipay_order.payment_order ->> 'subject',
+		'total_amount', to_char((alipay_order.payment_order ->> 'total')::numeric, 'FM999999999990.00'), 'subject', alipay_order.payment_order ->> 'subject',
 		'time_expire', submeter.alipay_time((alipay_order.payment_order ->> 'expires_at')::timestamptz))
 $$;
 COMMENT ON FUNCTION submeter.alipay_order(jsonb) IS 'An order as Alipay wants it.';

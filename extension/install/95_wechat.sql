@@ -38,7 +38,7 @@ AS $$
 		'description', wechat_order.payment_order ->> 'subject', 'out_trade_no', wechat_order.payment_order ->> 'out_trade_no',
 		'time_expire', to_char((wechat_order.payment_order ->> 'expires_at')::timestamptz AT TIME ZONE 'Asia/Shanghai', 'YYYY-MM-DD"T"HH24:MI:SS"+08:00"'),
 		'notify_url', (wechat_order.merchant ->> 'notify_base') || '/notify/wechat/' || (wechat_order.merchant ->> 'merchant_id'),
-		'amount', jsonb_build_object('total', ((wechat_order.payment_order ->> 'amount')::numeric * 100)::bigint, 'currency', 'CNY'),
+		'amount', jsonb_build_object('total', ((wechat_order.payment_order ->> 'total')::numeric * 100)::bigint, 'currency', 'CNY'),
 		'payer', CASE wechat_order.payment_order ->> 'method' WHEN 'jsapi' THEN jsonb_build_object('openid', wechat_order.payment_order -> 'payer' ->> 'openid') END,
 		'scene_info', CASE wechat_order.payment_order ->> 'method' WHEN 'h5'
 			THEN jsonb_build_object('payer_client_ip', wechat_order.payment_order -> 'payer' ->> 'client_ip', 'h5_info', '{"type":"Wap"}'::jsonb) END))

@@ -190,6 +190,8 @@ CREATE TABLE submeter.payment_order (
 	merchant_id bigint,
 	method text NOT NULL DEFAULT 'qr' CHECK (method IN ('qr', 'wap', 'h5', 'jsapi')),
 	amount numeric(14, 2) NOT NULL CHECK (amount > 0 AND amount <> 'NaN'),
+	fee numeric(14, 2) NOT NULL DEFAULT 0 CHECK (fee >= 0 AND fee <> 'NaN'),
+	total numeric(14, 2) GENERATED ALWAYS AS (amount + fee) STORED,
 	state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'paid', 'closed')),
 	idempotency_key text NOT NULL,
 	out_trade_no text CHECK (out_trade_no ~ '^[0-9A-Za-z_]{6,32}$'),
@@ -215,7 +217,7 @@ CREATE INDEX payment_order_open ON submeter.payment_order (site_id, account_id) 
 CREATE INDEX payment_order_check ON submeter.payment_order (site_id, next_check_at) WHERE next_check_at IS NOT NULL;
 SELECT submeter.describe('payment_order', 'Payments a tenant has begun (支付单); while one is open nobody is cut. Orders with the same key are ways to pay the same thing.', '{
 	"payment_order_id":"the order","provider":"who takes the money","merchant_id":"whose account at the provider it goes to","method":"qr (to be scanned), wap or h5 (a page on the phone), jsapi (inside WeChat)",
-	"amount":"in the currency of the site","state":"open, paid (money came, see payment_receipt) or closed (without money so far)","idempotency_key":"the caller''s key","out_trade_no":"our number of it at the provider",
+	"amount":"what is credited, in the currency of the site","fee":"service fee on top, by the rule in force when the order was made","total":"what the payer is asked for: amount and fee","state":"open, paid (money came, see payment_receipt) or closed (without money so far)","idempotency_key":"the caller''s key","out_trade_no":"our number of it at the provider",
 	"payer":"what the provider wants to know of the payer: openid, client_ip","qr":"text of the code to be scanned","url":"page the payer is sent to","parameters":"what the front end hands to the provider''s script",
 	"expires_at":"after this it no longer counts as under way, and is closed at the provider","check_until":"until then the provider is asked whether money came after all","next_check_at":"when the provider is asked next; NULL: nothing more to ask",
 	"checks":"how often it was asked","paid_at":"when the first money came","closed_at":"when it was closed","detail":"why it was closed, or what is wrong"}');

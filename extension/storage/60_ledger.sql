@@ -28,7 +28,7 @@ CREATE TABLE submeter.transfer (
 	debit_id bigint NOT NULL,
 	credit_id bigint NOT NULL,
 	amount numeric(14, 2) NOT NULL CHECK (amount > 0 AND amount <> 'NaN'),
-	kind text NOT NULL CHECK (kind IN ('recharge', 'charge', 'adjustment', 'reversal', 'refund', 'share', 'transfer', 'deposit', 'emergency', 'debt')),
+	kind text NOT NULL CHECK (kind IN ('recharge', 'charge', 'adjustment', 'reversal', 'refund', 'share', 'transfer', 'deposit', 'emergency', 'debt', 'fee')),
 	account_id bigint,
 	tariff_id bigint,
 	cycle_start timestamptz,
@@ -51,7 +51,7 @@ CREATE INDEX transfer_account ON submeter.transfer (site_id, account_id, posted_
 CREATE INDEX transfer_money ON submeter.transfer (site_id, account_id, effective_at) WHERE cycle_start IS NULL;
 SELECT submeter.describe('transfer', 'Movements of money (记账), one row per leg (分录): never changed, corrected by another movement.', '{
 	"transfer_id":"the movement","leg":"its legs, from 1","debit_id":"ledger account debited","credit_id":"ledger account credited","amount":"always positive",
-	"kind":"recharge, charge, adjustment, reversal, refund, share (of common use), transfer (between accounts of a tenant), deposit, emergency (credit taken or paid back), debt (put aside or paid off)","account_id":"tenant account it is about","tariff_id":"of a charge or its adjustment: its tariff","cycle_start":"of a charge, its adjustment or a share: its cycle",
+	"kind":"recharge, charge, adjustment, reversal, refund, share (of common use), transfer (between accounts of a tenant), deposit, emergency (credit taken or paid back), debt (put aside or paid off), fee (paid on top of a recharge, its second leg)","account_id":"tenant account it is about","tariff_id":"of a charge or its adjustment: its tariff","cycle_start":"of a charge, its adjustment or a share: its cycle",
 	"method":"of a recharge: how it was paid","note":"in words","reverses_id":"movement it reverses","idempotency_key":"the caller''s key: the same call again returns this movement",
 	"effective_at":"when it counts","posted_at":"when it was written","created_by":"login that caused it"}');
 -- Both sides at once for all rows of a statement: a foreign key would look at each row by itself, twice.

@@ -58,6 +58,7 @@ CREATE TABLE submeter.payment_receipt (
 	account_id bigint,
 	out_trade_no text NOT NULL,
 	amount numeric(14, 2) NOT NULL CHECK (amount > 0 AND amount <> 'NaN'),
+	fee numeric(14, 2) NOT NULL DEFAULT 0 CHECK (fee >= 0 AND fee < amount),
 	settled numeric(14, 2) CHECK (settled <> 'NaN'),
 	kind text NOT NULL CHECK (kind IN ('order', 'late', 'twice', 'second_channel', 'closed_account', 'other_amount', 'unknown_order')),
 	paid_at timestamptz NOT NULL,
@@ -68,13 +69,14 @@ CREATE TABLE submeter.payment_receipt (
 	UNIQUE (site_id, merchant_id, provider_transaction),
 	FOREIGN KEY (site_id, merchant_id) REFERENCES submeter.merchant,
 	FOREIGN KEY (site_id, payment_order_id) REFERENCES submeter.payment_order,
-	CHECK ((account_id IS NULL) = (kind = 'unknown_order'))
+	CHECK ((account_id IS NULL) = (kind = 'unknown_order')),
+	CHECK (fee = 0 OR kind = 'order')
 );
 CREATE INDEX payment_receipt_order ON submeter.payment_receipt (site_id, payment_order_id);
 CREATE INDEX payment_receipt_account ON submeter.payment_receipt (site_id, account_id);
 SELECT submeter.describe('payment_receipt', 'Money a provider took for the site (到账), once per transaction of the provider, booked whatever became of its order.', '{
 	"payment_receipt_id":"the receipt","merchant_id":"whose account at the provider it went to","provider_transaction":"the provider''s number of it","payment_order_id":"order it was paid for","out_trade_no":"our number as the provider has it",
-	"amount":"what the payer paid, coupons included: this is credited","settled":"what the provider settles of it, before its fee","kind":"order: as expected; late (order was closed), twice, second_channel (paid over another one already), closed_account, other_amount: credited and proposed for refund; unknown_order: in suspense",
+	"amount":"what the payer paid, coupons included: credited but for the fee","fee":"part of it that is the service fee of its order; money that did not come as ordered has none","settled":"what the provider settles of it, before its fee","kind":"order: as expected; late (order was closed), twice, second_channel (paid over another one already), closed_account, other_amount: credited and proposed for refund; unknown_order: in suspense",
 	"paid_at":"when it was paid, by the provider","booked_at":"when we heard of it","transfer_id":"movement that credits it","payer":"who paid, as far as the provider says"}');
 SELECT submeter.append_only('payment_receipt', 'Refund it instead.');
 

@@ -66,15 +66,21 @@ SELECT submeter.describe('usage_monthly', 'Energy of each meter and local month.
 
 CREATE VIEW submeter.recharge_statement WITH (security_invoker = true, security_barrier = true) AS
 SELECT t.site_id, t.account_id, a.code AS account, t.transfer_id, t.kind, t.method,
-	CASE WHEN l.account_id IS NOT NULL THEN t.amount ELSE -t.amount END AS amount, t.note, t.effective_at, t.posted_at, t.created_by
+	x.amount, t.note, t.effective_at, t.posted_at, t.created_by, x.fee,
+	CASE WHEN t.kind IN ('recharge', 'reversal', 'refund') AND t.method IS NOT NULL THEN x.amount + x.fee END AS collected
 FROM submeter.transfer t
 JOIN submeter.account a ON a.site_id = t.site_id AND a.account_id = t.account_id
 JOIN submeter.ledger_account own ON own.site_id = t.site_id AND own.account_id = t.account_id AND own.kind = 'tenant'
-LEFT JOIN submeter.ledger_account l ON l.site_id = t.site_id AND l.ledger_account_id = t.credit_id AND l.account_id = t.account_id AND l.kind = 'tenant'
+	AND own.ledger_account_id IN (t.debit_id, t.credit_id)
+-- A second leg of a recharge or its reversal is its fee; movements of another kind may have several of the account's own.
+LEFT JOIN submeter.transfer f ON f.site_id = t.site_id AND f.transfer_id = t.transfer_id AND t.leg = 1 AND f.leg = 2 AND t.kind IN ('recharge', 'reversal')
+CROSS JOIN LATERAL (SELECT CASE WHEN t.credit_id = own.ledger_account_id THEN t.amount ELSE -t.amount END AS amount,
+	coalesce(CASE t.kind WHEN 'recharge' THEN f.amount ELSE -f.amount END, 0.00) AS fee) x
 WHERE t.kind <> 'charge';
-SELECT submeter.describe('recharge_statement', 'Money in and out of each account other than charges.', '{
-	"account":"code of the account","transfer_id":"the movement","kind":"recharge, adjustment, reversal or refund","method":"how it was paid",
-	"amount":"positive: to the tenant''s credit","note":"in words","effective_at":"when it counts","posted_at":"when it was written","created_by":"who did it"}');
+SELECT submeter.describe('recharge_statement', 'Money in and out of the balance of each account other than charges.', '{
+	"account":"code of the account","transfer_id":"the movement","kind":"recharge, adjustment, reversal, refund …","method":"how it was paid",
+	"amount":"positive: to the tenant''s credit","note":"in words","effective_at":"when it counts","posted_at":"when it was written","created_by":"who did it",
+	"fee":"service fee on top of it, no part of the balance; negative: given back","collected":"of recharges, reversals and refunds: what changed hands, amount and fee; negative: paid out"}');
 
 CREATE VIEW submeter.charge_statement WITH (security_invoker = true, security_barrier = true) AS
 SELECT c.site_id, c.account_id, a.code AS account, f.code AS tariff, c.cycle_start, c.cycle_end, c.settled_to,

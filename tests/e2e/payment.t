@@ -157,6 +157,30 @@ wait_for 20 'and what it signs is believed' says 'order 6.00' receipts "$id"
 is "$(sql 'SELECT count(*) || bool_and(valid_until > now())::text FROM submeter.merchant_key WHERE merchant_id = 3')" 2true \
 	'the new one stands beside the old one until that expires'
 
+# A service fee: the payer pays it on top, the balance gets the amount, and so does a refund.
+ok 'fees from now on' sql "INSERT INTO submeter.recharge_fee (site_id, method, valid_from, rate, fixed, reason) VALUES (1, 'alipay', now(), 0.006, 0, 'x'), (1, 'wechat', now(), 0.005, 0.1, 'x')"
+before=$(sql 'SELECT submeter.balance(1, 1)')
+for paid in 'alipay 50.30' 'wechat 50.35'; do
+	provider=${paid% *}
+	id=$(order "$provider" 50 "fee-$provider")
+	wait_for 40 "$provider: a code" shown "$id"
+	[ "$provider" = wechat ] || ctl scan "order=$(number "$id")" >/dev/null
+	ctl pay "order=$(number "$id")" >/dev/null
+	wait_for 40 "$provider: amount and fee are paid as ordered" says "order ${paid#* }" receipts "$id"
+	is "$(ctl book | /usr/bin/python3 -c 'import json, sys; print(next(row["paid"] for row in json.load(sys.stdin) if row["order"] == sys.argv[1]))' "$(number "$id")")" \
+		"${paid#* }" "$provider: it took both"
+done
+is "$(sql "SELECT submeter.balance(1, 1) - $before || ' ' || sum(amount) FROM submeter.transfer WHERE kind = 'fee'")" '100.00 0.65' 'the balance has the amounts, the site the fees'
+for provider in alipay wechat; do
+	ok "$provider: money back" sql "SELECT submeter.refund(1, 1, 50, 'moved out', 'fee-$provider-back', '$provider')"
+done
+wait_for 40 'the providers are asked' says t sql "SELECT bool_and(state <> 'asked') FROM submeter.payment_refund"
+for refund in $(sql "SELECT f.out_request_no FROM submeter.payment_refund f JOIN submeter.payment_receipt r USING (site_id, payment_receipt_id) WHERE f.state = 'processing' ORDER BY 1"); do
+	ctl settle-refund "refund=$refund" >/dev/null
+done
+wait_for 40 'and what was credited goes back' says 100.00 sql "SELECT sum(amount) FROM submeter.payment_refund WHERE state = 'done' AND reason = 'moved out' AND transfer_id IN (SELECT transfer_id FROM submeter.transfer WHERE idempotency_key LIKE 'fee-%-back')"
+is "$(sql "SELECT submeter.balance(1, 1) - $before || ' ' || count(*) FROM submeter.verify_ledger(1)")" '0.00 0' 'the fee stays, and the books are right'
+
 # Random episodes with faults, while couriers and the server die.
 faults=(alipay.trade.precreate alipay.trade.query 'POST /v3/pay/transactions/native' 'GET /v3/pay/transactions/out-trade-no/{n}' notify)
 kinds=(drop after-drop wrong-signature truncate reserialise tamper)

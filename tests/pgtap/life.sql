@@ -5,13 +5,14 @@
 SET client_min_messages = warning;
 SET timezone = 'Asia/Shanghai';
 BEGIN;
-SELECT plan(13);
+SELECT plan(15);
 SELECT setseed(0.31);
 
 INSERT INTO submeter.site (site_id, code, name) VALUES (1, 'mall', 'A mall');
 SELECT submeter.create_partitions('2024-12-01', '2025-08-01') > 0 AS partitions;
 UPDATE submeter.site SET close_delay = '2 days';
 UPDATE submeter.credit_policy SET emergency_credit = 30, emergency_below = 20, debt_share = 0.3, max_balance = 3000;
+INSERT INTO submeter.recharge_fee (site_id, method, valid_from, rate, fixed, at_least, at_most, reason) VALUES (1, 'bank', '2020-01-01', 0.006, 0.1, 0.5, 1, 'x'), (1, 'alipay', '2020-01-01', 0.0055, 0, 0, NULL, 'x');
 INSERT INTO submeter.tenant (site_id, tenant_id, code, name) SELECT 1, n, 't' || n, 'Tenant ' || n FROM generate_series(1, 5) n;
 INSERT INTO submeter.meter (site_id, meter_id, code, model) SELECT 1, n, 'm' || n, 'DDS238-2 ZN/SR' FROM generate_series(1, 60) n;
 INSERT INTO submeter.meter_setup (site_id, meter_id, rated_current_a) SELECT 1, n, 1000 FROM generate_series(1, 60) n;
@@ -205,5 +206,9 @@ SELECT is((SELECT sum(CASE WHEN l.kind = 'clearing' THEN CASE WHEN t.debit_id = 
 	(SELECT sum(total) FROM submeter.ledger_account WHERE account_id IS NOT NULL)
 	+ (SELECT sum(CASE WHEN t.credit_id = l.ledger_account_id THEN t.amount ELSE -t.amount END) FROM submeter.transfer t JOIN submeter.ledger_account l ON l.ledger_account_id IN (t.debit_id, t.credit_id) AND l.kind IN ('revenue', 'adjustment')),
 	'every cent that was paid is on record');
+SELECT is((SELECT sum(fee) FROM submeter.recharge_statement), (SELECT sum(CASE WHEN t.credit_id = l.ledger_account_id THEN t.amount ELSE -t.amount END) FROM submeter.transfer t
+	JOIN submeter.ledger_account l ON l.ledger_account_id IN (t.debit_id, t.credit_id) WHERE l.code = 'service_fee'), 'fees of recharges that stand are income');
+SELECT is_empty($$SELECT b.account, b.posted FROM submeter.account_balance b WHERE b.posted <> coalesce((SELECT sum(r.amount) FROM submeter.recharge_statement r WHERE r.account_id = b.account_id), 0)
+	- coalesce((SELECT sum(c.posted) FROM submeter.charge_statement c WHERE c.account_id = b.account_id), 0)$$, 'and no part of any balance: statements of money and of charges add up to it');
 SELECT * FROM finish();
 ROLLBACK;
