@@ -19,6 +19,8 @@
 #define CRYPTO_NONCE_MAX 128   /* the longest OpenSSL takes */
 #define CRYPTO_RSA_BYTES 2048  /* the longest signature: 16384 bits */
 #define CRYPTO_SN 33           /* a certificate's number at Alipay, with its end */
+#define CRYPTO_CERT 16384      /* a certificate in PEM, with its end */
+#define CRYPTO_NAME 256        /* whom a certificate is for, with its end */
 #define CRYPTO_BASE64_BAD (-1) /* no base64, or longer than there is room */
 
 /* crypto_key.c */
@@ -26,6 +28,12 @@ extern EVP_PKEY *crypto_public_key(const char *text, size_t length);
 extern EVP_PKEY *crypto_private_key(const char *text, size_t length);
 extern bool crypto_cert_sn(const char *text, size_t length, char sn[CRYPTO_SN]);
 extern int crypto_root_sn(const char *text, size_t length, char *sns, size_t size);
+
+/* crypto_chain.c */
+extern const char *crypto_cert_trust(const char *text, size_t length, const char *roots,
+									 size_t roots_length, int64_t at_s, char pem[CRYPTO_CERT]);
+extern bool crypto_cert_read(const char *text, size_t length, int64_t *until_s,
+							 char name[CRYPTO_NAME]);
 
 /* crypto_cipher.c */
 extern EVP_PKEY_CTX *crypto_verifier(EVP_PKEY *key);

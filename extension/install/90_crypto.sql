@@ -43,6 +43,18 @@ AS 'MODULE_PATHNAME', 'submeter_alipay_root_cert_sn';
 COMMENT ON FUNCTION submeter.alipay_root_cert_sn(text) IS
 'Alipay''s number of a bundle of root certificates (alipay_root_cert_sn): the numbers of those signed with RSA, joined by "_"; the others do not count. 22023 when there is none, or something else in it.';
 
+CREATE FUNCTION submeter.trusted_cert(cert_pem text, roots_pem text, as_of timestamptz) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'submeter_trusted_cert';
+COMMENT ON FUNCTION submeter.trusted_cert(text, text, timestamptz) IS
+'The first certificate of a text, alone, when it chains to one of the roots at a time; certificates behind it may stand between. Roots and key are RSA, signatures better than SHA-1. 22023, with the reason, when it does not.';
+
+CREATE FUNCTION submeter.cert_facts(cert_pem text, OUT valid_until timestamptz, OUT common_name text)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'submeter_cert_facts';
+COMMENT ON FUNCTION submeter.cert_facts(text) IS
+'Until when the first certificate of a text is valid and whom it is for; NULL for a text that holds none. Believes what it says: see trusted_cert().';
+
 CREATE FUNCTION submeter.form_fields(body bytea) RETURNS bytea[]
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'submeter_form_fields';

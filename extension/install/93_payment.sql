@@ -645,6 +645,7 @@ BEGIN
 	END IF;
 	IF NOT coalesce(news.verified, false) THEN
 		PERFORM submeter.ask_wechat_keys(payment_done.site_id, item.merchant_id, coalesce(payment_done.headers, '{}'), payment_done.as_of);
+		PERFORM submeter.ask_alipay_cert(payment_done.site_id, item.merchant_id, payment_done.body, payment_done.as_of);
 	END IF;
 	UPDATE submeter.payment_event e SET verified = coalesce(news.verified, false), outcome = coalesce(said, 'unknown: ' || coalesce(news.detail, ''))
 	WHERE e.site_id = payment_done.site_id AND e.payment_event_id = event;

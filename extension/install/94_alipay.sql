@@ -89,27 +89,33 @@ AS $$
 $$;
 COMMENT ON FUNCTION submeter.alipay_method(text) IS 'Alipay''s name for a kind of request.';
 
-CREATE FUNCTION submeter.alipay_request(kind text, merchant jsonb, payment_order jsonb, refund jsonb, as_of timestamptz) RETURNS submeter.outbound_request
+CREATE FUNCTION submeter.alipay_call(merchant jsonb, method text, biz_content jsonb, as_of timestamptz) RETURNS submeter.outbound_request
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	parameters jsonb;
-	biz_content jsonb := CASE alipay_request.kind
-		WHEN 'payment_create' THEN submeter.alipay_order(alipay_request.payment_order)
-		WHEN 'payment_refund' THEN jsonb_build_object('trade_no', alipay_request.refund ->> 'transaction', 'out_request_no', alipay_request.refund ->> 'out_request_no',
-			'refund_amount', to_char((alipay_request.refund ->> 'amount')::numeric, 'FM999999999990.00'), 'refund_reason', left(alipay_request.refund ->> 'reason', 80))
-		WHEN 'payment_refund_query' THEN jsonb_build_object('trade_no', alipay_request.refund ->> 'transaction', 'out_request_no', alipay_request.refund ->> 'out_request_no')
-		ELSE jsonb_build_object('out_trade_no', alipay_request.payment_order ->> 'out_trade_no') END;
+	parameters jsonb := submeter.alipay_parameters(alipay_call.merchant, alipay_call.method, alipay_call.biz_content, alipay_call.as_of);
 BEGIN
-	parameters := submeter.alipay_parameters(alipay_request.merchant, submeter.alipay_method(alipay_request.kind), biz_content, alipay_request.as_of);
 	-- All but biz_content in the address: with the character set in the body Alipay takes it for GBK.
-	RETURN ROW('POST', (alipay_request.merchant ->> 'api_base') || '/gateway.do?' || submeter.alipay_query_string(parameters - 'biz_content'),
+	RETURN ROW('POST', (alipay_call.merchant ->> 'api_base') || '/gateway.do?' || submeter.alipay_query_string(parameters - 'biz_content'),
 		'{Content-Type: application/x-www-form-urlencoded;charset=utf-8}',
 		convert_to('biz_content=' || submeter.url_encode(parameters ->> 'biz_content'), 'UTF8'), NULL, NULL)::submeter.outbound_request;
 END
 $$;
-COMMENT ON FUNCTION submeter.alipay_request(text, jsonb, jsonb, jsonb, timestamptz) IS 'A request to Alipay, signed.';
+COMMENT ON FUNCTION submeter.alipay_call(jsonb, text, jsonb, timestamptz) IS 'One request to Alipay, signed.';
+
+CREATE FUNCTION submeter.alipay_request(kind text, merchant jsonb, payment_order jsonb, refund jsonb, as_of timestamptz) RETURNS submeter.outbound_request
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT submeter.alipay_call(alipay_request.merchant, submeter.alipay_method(alipay_request.kind), CASE alipay_request.kind
+		WHEN 'payment_create' THEN submeter.alipay_order(alipay_request.payment_order)
+		WHEN 'payment_refund' THEN jsonb_build_object('trade_no', alipay_request.refund ->> 'transaction', 'out_request_no', alipay_request.refund ->> 'out_request_no',
+			'refund_amount', to_char((alipay_request.refund ->> 'amount')::numeric, 'FM999999999990.00'), 'refund_reason', left(alipay_request.refund ->> 'reason', 80))
+		WHEN 'payment_refund_query' THEN jsonb_build_object('trade_no', alipay_request.refund ->> 'transaction', 'out_request_no', alipay_request.refund ->> 'out_request_no')
+		ELSE jsonb_build_object('out_trade_no', alipay_request.payment_order ->> 'out_trade_no') END, alipay_request.as_of)
+$$;
+COMMENT ON FUNCTION submeter.alipay_request(text, jsonb, jsonb, jsonb, timestamptz) IS 'A request to Alipay about an order or refund.';
 
 CREATE FUNCTION submeter.alipay_state(said jsonb) RETURNS submeter.payment_news
 LANGUAGE plpgsql STABLE
@@ -271,3 +277,157 @@ END
 $$;
 COMMENT ON FUNCTION submeter.alipay_notify(jsonb, jsonb, bytea, timestamptz) IS
 'What a notification of Alipay says, in our words; not verified unless Alipay signed it and it is for this application and seller.';
+
+-- Certificate mode: Alipay names the certificate it signs with. One that is not here is fetched by its number.
+
+INSERT INTO submeter.outbound_kind (kind, build, done, repeatable, max_attempts, description) VALUES
+	('alipay_cert', 'alipay_cert_build', 'alipay_cert_done', true, 6, 'a certificate of Alipay');
+
+CREATE FUNCTION submeter.alipay_key_sn(pem text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN submeter.alipay_cert_sn(alipay_key_sn.pem);
+EXCEPTION WHEN invalid_parameter_value THEN
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION submeter.alipay_key_sn(text) IS 'alipay_cert_sn() of a key that may be no certificate; NULL then.';
+
+CREATE FUNCTION submeter.ask_alipay_cert(site_id int, merchant_id bigint, body bytea, as_of timestamptz) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	answer jsonb := submeter.json_of(ask_alipay_cert.body);
+	sn text := CASE jsonb_typeof(answer) WHEN 'object' THEN answer ->> 'alipay_cert_sn' END;
+	base text;
+BEGIN
+	UPDATE submeter.merchant m SET keys_asked_at = ask_alipay_cert.as_of
+	WHERE m.site_id = ask_alipay_cert.site_id AND m.merchant_id = ask_alipay_cert.merchant_id AND m.provider = 'alipay' AND m.mode = 'certificate'
+		AND sn ~ '^[0-9a-f]{32}$' AND coalesce(m.keys_asked_at < ask_alipay_cert.as_of - interval '30 s', true)
+		AND NOT EXISTS (
+			SELECT FROM submeter.merchant_key k
+			WHERE k.site_id = m.site_id AND k.merchant_id = m.merchant_id AND (k.key_name = sn OR submeter.alipay_key_sn(k.pem) = sn))
+		-- One that was refused does not get better by being asked for all the time.
+		AND NOT EXISTS (
+			SELECT FROM submeter.outbound o
+			WHERE o.site_id = m.site_id AND o.kind = 'alipay_cert' AND o.state = 'failed' AND o.ref ->> 'alipay_cert_sn' = sn
+				AND (o.ref ->> 'merchant_id')::bigint = m.merchant_id AND o.created_at > ask_alipay_cert.as_of - interval '1 hour')
+	RETURNING m.api_base INTO base;
+	IF base IS NOT NULL THEN
+		PERFORM submeter.queue_outbound(ask_alipay_cert.site_id, 'alipay_cert', jsonb_build_object('merchant_id', ask_alipay_cert.merchant_id, 'alipay_cert_sn', sn),
+			substring(base FROM '^https?://([^/]+)'), 'alipay', NULL, ask_alipay_cert.as_of + interval '1 hour', ask_alipay_cert.merchant_id::text);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION submeter.ask_alipay_cert(int, bigint, bytea, timestamptz) IS
+'Has a certificate of Alipay fetched when an answer names one that is not here; one at a time, at most every 30 s, and after a refusal an hour later.';
+
+CREATE FUNCTION submeter.alipay_cert_build(site_id int, outbound_id bigint, as_of timestamptz) RETURNS submeter.outbound_request
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	item record;
+	request submeter.outbound_request;
+BEGIN
+	SELECT to_jsonb(m) AS merchant, o.ref ->> 'alipay_cert_sn' AS sn INTO STRICT item
+	FROM submeter.outbound o
+	JOIN submeter.merchant m ON m.site_id = o.site_id AND m.merchant_id = (o.ref ->> 'merchant_id')::bigint
+	WHERE o.site_id = alipay_cert_build.site_id AND o.outbound_id = alipay_cert_build.outbound_id;
+	request := submeter.alipay_call(item.merchant, 'alipay.open.app.alipaycert.download', jsonb_build_object('alipay_cert_sn', item.sn), alipay_cert_build.as_of);
+	request.options := jsonb_build_object('max_answer_bytes', 1048576) || (item.merchant -> 'options');
+	RETURN request;
+END
+$$;
+COMMENT ON FUNCTION submeter.alipay_cert_build(int, bigint, timestamptz) IS 'Builder of the request for a certificate of Alipay.';
+
+CREATE FUNCTION submeter.alipay_cert_from(merchant jsonb, sn text, body bytea, as_of timestamptz) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	node constant text := 'alipay_open_app_alipaycert_download_response';
+	cert text;
+	fault text;
+BEGIN
+	-- Nothing of the answer is believed before the chain is checked: it is signed with the key it brings.
+	cert := submeter.trusted_cert(convert_from(decode(submeter.json_of(alipay_cert_from.body) -> node ->> 'alipay_cert_content', 'base64'), 'UTF8'),
+		alipay_cert_from.merchant ->> 'root_cert', alipay_cert_from.as_of);
+	-- The same root makes the certificates of all applications at Alipay. Alipay's own are told by whom they are for.
+	fault := CASE
+		WHEN cert IS NULL THEN 'There is no certificate in the answer.'
+		WHEN submeter.alipay_cert_sn(cert) <> alipay_cert_from.sn THEN 'It is another one than was asked for.'
+		WHEN NOT EXISTS (
+			SELECT FROM submeter.merchant_key k
+			WHERE k.site_id = (alipay_cert_from.merchant ->> 'site_id')::int AND k.merchant_id = (alipay_cert_from.merchant ->> 'merchant_id')::bigint
+				AND (submeter.cert_facts(k.pem)).common_name = (submeter.cert_facts(cert)).common_name)
+			THEN format('It is for %s, and none of the merchant''s keys is a certificate for that.', (submeter.cert_facts(cert)).common_name)
+		WHEN NOT submeter.alipay_response_verify(alipay_cert_from.body, node, cert) THEN 'The answer is not signed with it.' END;
+	IF fault IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'the certificate is not trusted', DETAIL = fault,
+			HINT = 'Compare it with the one on Alipay''s platform, and enter that in merchant_key.';
+	END IF;
+	RETURN cert;
+END
+$$;
+COMMENT ON FUNCTION submeter.alipay_cert_from(jsonb, text, bytea, timestamptz) IS
+'The certificate Alipay answered with, when it is the one asked for by number, chains to the merchant''s roots now, is for whom an earlier certificate of Alipay is for, and signs the answer. 22023 otherwise.';
+
+CREATE FUNCTION submeter.ask_payments_again(site_id int, merchant_id bigint, as_of timestamptz) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+	UPDATE submeter.outbound o SET not_before = ask_payments_again.as_of
+	WHERE (o.site_id, o.outbound_id) IN (
+		SELECT w.site_id, w.outbound_id FROM submeter.outbound w
+		WHERE w.site_id = ask_payments_again.site_id AND w.state = 'queued' AND w.kind LIKE 'payment%' AND w.not_before > ask_payments_again.as_of
+			AND (w.ref ->> 'merchant_id')::bigint = ask_payments_again.merchant_id
+		FOR UPDATE SKIP LOCKED);
+	SELECT pg_notify('submeter_courier', '')
+$$;
+COMMENT ON FUNCTION submeter.ask_payments_again(int, bigint, timestamptz) IS
+'What waits because an answer was not believed is asked again with the keys that are here now.';
+
+CREATE FUNCTION submeter.alipay_cert_done(site_id int, outbound_id bigint, outcome text, status int, headers jsonb, body bytea, as_of timestamptz)
+RETURNS submeter.outbound_verdict
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	item record;
+	said jsonb := submeter.json_of(alipay_cert_done.body) -> 'alipay_open_app_alipaycert_download_response';
+	cert text;
+	fault text;
+BEGIN
+	IF alipay_cert_done.outcome <> 'answered' OR alipay_cert_done.status <> 200 OR said ->> 'code' IS DISTINCT FROM '10000' THEN
+		RETURN CASE WHEN alipay_cert_done.outcome = 'answered' AND alipay_cert_done.status = 200
+			THEN ROW('queued', NULL, concat_ws(' ', said ->> 'code', said ->> 'sub_code', said ->> 'sub_msg'))::submeter.outbound_verdict END;
+	END IF;
+	SELECT to_jsonb(m) AS merchant, m.merchant_id, o.ref ->> 'alipay_cert_sn' AS sn INTO STRICT item
+	FROM submeter.outbound o
+	JOIN submeter.merchant m ON m.site_id = o.site_id AND m.merchant_id = (o.ref ->> 'merchant_id')::bigint
+	WHERE o.site_id = alipay_cert_done.site_id AND o.outbound_id = alipay_cert_done.outbound_id;
+	BEGIN
+		cert := submeter.alipay_cert_from(item.merchant, item.sn, alipay_cert_done.body, alipay_cert_done.as_of);
+	EXCEPTION WHEN data_exception THEN
+		GET STACKED DIAGNOSTICS fault = PG_EXCEPTION_DETAIL;
+		fault := concat_ws(': ', SQLERRM, nullif(fault, ''));
+		PERFORM submeter.raise_alarm(alipay_cert_done.site_id, 'payment_certificate', NULL, NULL,
+			format('merchant %s, certificate %s: %s', item.merchant_id, item.sn, fault), alipay_cert_done.as_of);
+		RETURN ROW('failed', NULL, fault)::submeter.outbound_verdict;
+	END;
+	INSERT INTO submeter.merchant_key (site_id, merchant_id, key_name, pem, valid_until, fetched_at)
+	VALUES (alipay_cert_done.site_id, item.merchant_id, item.sn, cert, (submeter.cert_facts(cert)).valid_until, alipay_cert_done.as_of)
+	ON CONFLICT DO NOTHING;
+	PERFORM submeter.ask_payments_again(alipay_cert_done.site_id, item.merchant_id, alipay_cert_done.as_of);
+	RETURN ROW('delivered', NULL, 'certificate ' || item.sn)::submeter.outbound_verdict;
+END
+$$;
+COMMENT ON FUNCTION submeter.alipay_cert_done(int, bigint, text, int, jsonb, bytea, timestamptz) IS
+'Taker of a certificate of Alipay: one that is trusted becomes a key of the merchant until it expires; one that is not is refused, with an alarm.';

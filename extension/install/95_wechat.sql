@@ -320,14 +320,7 @@ BEGIN
 	FROM jsonb_each(fetched) f
 	ON CONFLICT ON CONSTRAINT merchant_key_pkey DO UPDATE SET valid_until = EXCLUDED.valid_until, fetched_at = EXCLUDED.fetched_at
 	WHERE k.pem = EXCLUDED.pem;
-	-- What waits because an answer was not believed is asked again with the keys that are here now.
-	UPDATE submeter.outbound o SET not_before = wechat_keys_done.as_of
-	WHERE (o.site_id, o.outbound_id) IN (
-		SELECT w.site_id, w.outbound_id FROM submeter.outbound w
-		WHERE w.site_id = wechat_keys_done.site_id AND w.state = 'queued' AND w.kind LIKE 'payment%' AND w.not_before > wechat_keys_done.as_of
-			AND (w.ref ->> 'merchant_id')::bigint = item.merchant_id
-		FOR UPDATE SKIP LOCKED);
-	PERFORM pg_notify('submeter_courier', '');
+	PERFORM submeter.ask_payments_again(wechat_keys_done.site_id, item.merchant_id, wechat_keys_done.as_of);
 	RETURN ROW('delivered', NULL, format('%s certificates', (SELECT count(*) FROM jsonb_object_keys(fetched))))::submeter.outbound_verdict;
 END
 $$;

@@ -26,7 +26,7 @@ SELECT submeter.describe('merchant', 'A site''s account at a payment provider (�
 	"merchant_id":"the account; also the last part of its notify address, over all sites","provider":"alipay or wechat","mode":"of Alipay: public_key or certificate; WeChat Pay takes both kinds of keys side by side","app":"app_id of Alipay, appid of WeChat",
 	"seller":"Alipay: the seller''s user number (2088…); WeChat Pay: mchid","key_serial":"WeChat Pay: serial number of the merchant''s own certificate","app_cert":"Alipay, mode certificate: the application''s certificate in PEM","root_cert":"Alipay, mode certificate: its bundle of roots in PEM",
 	"notify_base":"address under which the provider reaches the courier, without /notify/…; NULL (Alipay): no notifications, the provider is asked instead","api_base":"where the provider''s interface is: production, sandbox or a test''s own",
-	"options":"for the courier: proxy, ca, http2","order_ttl":"how long an order can be paid","enabled":"whether new orders may be made","keys_asked_at":"WeChat Pay: when its platform certificates were asked for last"}');
+	"options":"for the courier: proxy, ca, http2","order_ttl":"how long an order can be paid","enabled":"whether new orders may be made","keys_asked_at":"when certificates of the provider were asked for last"}');
 CREATE TRIGGER works AFTER INSERT ON submeter.merchant FOR EACH ROW EXECUTE FUNCTION submeter.merchant_channel();
 -- When keys were asked for is no change of the archive.
 CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE OF provider, name, mode, app, seller, key_serial, app_cert, root_cert, notify_base, api_base, options, order_ttl, enabled

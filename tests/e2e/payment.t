@@ -157,6 +157,17 @@ wait_for 20 'and what it signs is believed' says 'order 6.00' receipts "$id"
 is "$(sql 'SELECT count(*) || bool_and(valid_until > now())::text FROM submeter.merchant_key WHERE merchant_id = 3')" 2true \
 	'the new one stands beside the old one until that expires'
 
+# Alipay's certificate: it signs with a new one, which is fetched, checked against the roots and kept.
+ctl rotate provider=alipay >/dev/null
+id=$(order alipay 6 rotated-alipay)
+wait_for 90 'Alipay: an answer signed with a certificate that is not here has it fetched' shown "$id"
+ctl scan "order=$(number "$id")" >/dev/null
+ctl pay "order=$(number "$id")" >/dev/null
+wait_for 20 'and its notification is believed' says 'order 6.00' receipts "$id"
+is "$(sql "SELECT count(*) || ' ' || count(*) FILTER (WHERE key_name = submeter.alipay_cert_sn(pem) AND valid_until > now() AND fetched_at IS NOT NULL) FROM submeter.merchant_key WHERE merchant_id = 1")" \
+	'2 1' 'it stands beside the one that was entered until it expires'
+is "$(sql "SELECT count(*) FROM submeter.alarm WHERE rule IN ('payment_certificate', 'payment_signature')")" 0 'and nobody had to do anything'
+
 # A service fee: the payer pays it on top, the balance gets the amount, and so does a refund.
 ok 'fees from now on' sql "INSERT INTO submeter.recharge_fee (site_id, method, valid_from, rate, fixed, reason) VALUES (1, 'alipay', now(), 0.006, 0, 'x'), (1, 'wechat', now(), 0.005, 0.1, 'x')"
 before=$(sql 'SELECT submeter.balance(1, 1)')

@@ -1,7 +1,7 @@
 /*
  * crypto.c - any bytes as a key, a certificate, base64, the headers of WeChat Pay or a file of keys
  */
-/* links: extension/crypto_key.c extension/crypto_cipher.c extension/wechat.c extension/alipay_form.c extension/secret_key.c */
+/* links: extension/crypto_key.c extension/crypto_chain.c extension/crypto_cipher.c extension/wechat.c extension/alipay_form.c extension/secret_key.c */
 /* libs: -lcrypto */
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +19,9 @@ try_keys(const char *text, size_t size)
 {
 	char sn[CRYPTO_SN];
 	char sns[256];
+	char name[CRYPTO_NAME];
+	char *pem = malloc(CRYPTO_CERT);
+	int64_t until_s;
 	EVP_PKEY *key = crypto_public_key(text, size);
 
 	EVP_PKEY_free(key);
@@ -28,8 +31,14 @@ try_keys(const char *text, size_t size)
 		abort();
 	if (crypto_root_sn(text, size, sns, sizeof(sns)) > 0 && strlen(sns) < CRYPTO_SN - 1)
 		abort();
+	if (crypto_cert_trust(text, size, text, size, 1700000000, pem) == NULL &&
+		crypto_public_key(pem, strlen(pem)) == NULL)
+		abort();
+	if (crypto_cert_read(text, size, &until_s, name) && name[0] == '\0')
+		abort();
 	if (ERR_peek_error() != 0)
 		abort();
+	free(pem);
 }
 
 static void

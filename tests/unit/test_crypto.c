@@ -1,12 +1,13 @@
 /*
  * test_crypto.c - keys, signatures, sealed text, base64 and the signed bytes of Alipay and WeChat Pay
  */
-/* links: extension/crypto_key.c extension/crypto_cipher.c extension/alipay_form.c extension/alipay_node.c extension/wechat.c extension/secret_key.c */
+/* links: extension/crypto_key.c extension/crypto_chain.c extension/crypto_cipher.c extension/alipay_form.c extension/alipay_node.c extension/wechat.c extension/secret_key.c */
 /* libs: -lcrypto */
 #include <stdlib.h>
 
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
+#include <openssl/x509v3.h>
 
 #include "../../extension/alipay.h"
 #include "../../extension/crypto.h"
@@ -230,6 +231,115 @@ test_wechat(void)
 	ok(!wechat_headers_fit(&headers, 1000), "a time of this world");
 }
 
+#define DAY_S 86400
+#define NOON_S (20000 * (int64_t) DAY_S)
+
+/* A certificate of a key, made by an issuer (NULL: by itself), valid for ten days around NOON_S. */
+static X509 *
+cert_new(const char *name, EVP_PKEY *key, X509 *issuer, EVP_PKEY *issuer_key, bool ca)
+{
+	X509 *cert = X509_new();
+	X509_NAME *subject = X509_get_subject_name(cert);
+	X509_EXTENSION *basic = X509V3_EXT_conf_nid(NULL, NULL, NID_basic_constraints,
+												ca ? "critical,CA:TRUE" : "CA:FALSE");
+
+	X509_set_version(cert, X509_VERSION_3);
+	ASN1_INTEGER_set(X509_get_serialNumber(cert), 77);
+	ASN1_TIME_set(X509_getm_notBefore(cert), NOON_S - 5 * DAY_S);
+	ASN1_TIME_set(X509_getm_notAfter(cert), NOON_S + 5 * DAY_S);
+	X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8, (const unsigned char *) name, -1, -1,
+							   0);
+	X509_set_issuer_name(cert, X509_get_subject_name(issuer == NULL ? cert : issuer));
+	X509_set_pubkey(cert, key);
+	X509_add_ext(cert, basic, -1);
+	X509_EXTENSION_free(basic);
+	X509_sign(cert, issuer_key, EVP_sha256());
+	return cert;
+}
+
+/* Certificates one after the other as text. */
+static size_t
+certs_text(char *text, size_t size, X509 *first, X509 *second)
+{
+	BIO *file = BIO_new(BIO_s_mem());
+	int length;
+
+	PEM_write_bio_X509(file, first);
+	if (second != NULL)
+		PEM_write_bio_X509(file, second);
+	length = BIO_read(file, text, (int) size);
+	BIO_free(file);
+	return (size_t) length;
+}
+
+static bool
+trusted(X509 *cert, X509 *between, X509 *root, X509 *other, int64_t at_s)
+{
+	char text[8192];
+	char roots[8192];
+	char pem[CRYPTO_CERT];
+	size_t length = certs_text(text, sizeof(text), cert, between);
+	size_t roots_length = certs_text(roots, sizeof(roots), root, other);
+	const char *fault = crypto_cert_trust(text, length, roots, roots_length, at_s, pem);
+
+	/* What comes out is the first certificate and nothing else. */
+	return fault == NULL && strlen(pem) == certs_text(roots, sizeof(roots), cert, NULL) &&
+		   memcmp(pem, roots, strlen(pem)) == 0;
+}
+
+static void
+test_chain(void)
+{
+	EVP_PKEY *keys[4] = {EVP_RSA_gen(2048), EVP_RSA_gen(2048), EVP_RSA_gen(2048),
+						 EVP_EC_gen("P-256")};
+	X509 *root = cert_new("Root", keys[0], NULL, keys[0], true);
+	X509 *twin = cert_new("Root", keys[1], NULL, keys[1], true);
+	X509 *curve = cert_new("Curve", keys[3], NULL, keys[3], true);
+	X509 *between = cert_new("Between", keys[1], root, keys[0], true);
+	X509 *direct = cert_new("支付宝", keys[2], root, keys[0], false);
+	X509 *below = cert_new("支付宝", keys[2], between, keys[1], false);
+	X509 *neighbour = cert_new("Neighbour", keys[1], root, keys[0], false);
+	X509 *forged = cert_new("支付宝", keys[2], neighbour, keys[1], false);
+	X509 *curved = cert_new("支付宝", keys[2], curve, keys[3], false);
+	X509 *bent = cert_new("支付宝", keys[3], root, keys[0], false);
+	char text[8192];
+	char pem[CRYPTO_CERT];
+	char name[CRYPTO_NAME];
+	int64_t until_s;
+	size_t length = certs_text(text, sizeof(text), direct, root);
+
+	ok(trusted(direct, NULL, curve, root, NOON_S),
+	   "made by a root, which is not the first of its file");
+	ok(trusted(below, between, root, NULL, NOON_S), "with one between that comes along");
+	ok(!trusted(below, NULL, root, NULL, NOON_S), "which cannot be missing");
+	ok(!trusted(direct, root, twin, NULL, NOON_S),
+	   "not by a root that comes along, and not by one of its name");
+	ok(!trusted(forged, neighbour, root, NULL, NOON_S), "not by somebody whom the root only knows");
+	ok(!trusted(curved, NULL, root, curve, NOON_S), "a root that is not RSA does not count");
+	ok(!trusted(bent, NULL, root, NULL, NOON_S), "nor does such a key");
+	ok(!trusted(direct, NULL, root, NULL, NOON_S + 6 * DAY_S), "not when it has expired");
+	ok(!trusted(direct, NULL, root, NULL, NOON_S - 6 * DAY_S), "nor too early");
+	ok(crypto_cert_trust("", 0, text, length, NOON_S, pem) != NULL &&
+		   crypto_cert_trust(text, length, "", 0, NOON_S, pem) != NULL && pem[0] == '\0',
+	   "nothing is nothing");
+	ok(crypto_cert_read(text, length, &until_s, name) && until_s == NOON_S + 5 * DAY_S &&
+		   strcmp(name, "支付宝") == 0,
+	   "until when and for whom");
+	ok(!crypto_cert_read("x", 1, &until_s, name), "no certificate says neither");
+	X509_free(root);
+	X509_free(twin);
+	X509_free(curve);
+	X509_free(between);
+	X509_free(direct);
+	X509_free(below);
+	X509_free(neighbour);
+	X509_free(forged);
+	X509_free(curved);
+	X509_free(bent);
+	for (int i = 0; i < 4; i++)
+		EVP_PKEY_free(keys[i]);
+}
+
 static void
 test_secret_keys(void)
 {
@@ -258,6 +368,7 @@ main(void)
 	test_form();
 	test_node();
 	test_wechat();
+	test_chain();
 	test_secret_keys();
 	return tap_done();
 }
