@@ -870,11 +870,11 @@ AS $$
 	GROUP BY o.payment_order_id, o.account_id, o.total, o.state
 	HAVING (o.state = 'paid') <> (count(r.payment_receipt_id) > 0)
 	UNION ALL
-	SELECT format('receipt %s was paid back more than once', r.payment_receipt_id), r.account_id, r.transfer_id, r.amount - r.fee, sum(f.amount)
+	SELECT format('receipt %s was paid back more than once', r.payment_receipt_id), r.account_id, r.transfer_id, r.amount, sum(f.amount)
 	FROM receipt r
 	JOIN submeter.payment_refund f ON f.site_id = r.site_id AND f.payment_receipt_id = r.payment_receipt_id AND f.state <> 'failed'
-	GROUP BY r.payment_receipt_id, r.account_id, r.transfer_id, r.amount, r.fee
-	HAVING sum(f.amount) > r.amount - r.fee
+	GROUP BY r.payment_receipt_id, r.account_id, r.transfer_id, r.amount
+	HAVING sum(f.amount) > r.amount
 $$;
 COMMENT ON FUNCTION submeter.verify_payments(int) IS
 'Part of verify_ledger: each receipt of a provider is one movement of its amount, fee included, and the other way round, orders are paid when there is money for them, and nothing goes back twice.';
