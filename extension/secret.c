@@ -37,7 +37,7 @@
 #define HIDDEN_STATEMENT "a statement with a secret, not shown"
 
 /* Functions that are given a secret. */
-static const char *const secret_verbs[] = {"set_secret", "set_meter_key"};
+static const char *const secret_verbs[] = {"set_secret", "set_meter_key", "finish_wechat_login"};
 
 static char *secret_key_file = NULL;
 static emit_log_hook_type earlier_log_hook = NULL;

@@ -40,6 +40,7 @@ SELECT pg_temp.refusal($$SELECT submeter.notice_message('1', E'x\nBcc: y', NULL,
 INSERT INTO submeter.site (code, name, locale) VALUES ('N', '广场', 'zh');
 UPDATE submeter.credit_policy SET mode = 'automatic';
 INSERT INTO submeter.tenant (site_id, code, name) VALUES (1, 'T1', '面馆'), (1, 'T2', 'nobody');
+INSERT INTO submeter.notice_channel (site_id, channel, kind) VALUES (1, 'sms', 'sms_aliyun');
 INSERT INTO submeter.contact (site_id, tenant_id, name, role, locale, channels, quiet_from, quiet_to, email) VALUES
 	(1, 1, '老板', 'owner', NULL, '{file}', NULL, NULL, 'boss@example.org'), (1, 1, 'Payer', 'payer', 'en', '{sms,file}', '22:00', '07:00', NULL),
 	(1, 1, 'Viewer', 'viewer', 'en', '{file}', NULL, NULL, NULL), (1, 2, 'Looks on', 'viewer', NULL, '{file}', NULL, NULL, NULL);
@@ -93,7 +94,10 @@ SELECT name, pg_temp.refusal(format('SELECT submeter.notice_file_write(%L, ''x''
 FROM unnest(ARRAY['../up', 'a/b', '.hidden', '', 'ü', E'a\nb', repeat('x', 121)]) name;
 
 -- 6. A poison row never stops the others: a name with a line break cannot become a header.
+SELECT pg_temp.refusal($$UPDATE submeter.contact SET name = E'Boss\r\nBcc: all@example.org' WHERE contact_id = 1$$);
+ALTER TABLE submeter.contact DISABLE TRIGGER check_contact;
 UPDATE submeter.contact SET name = E'Boss\r\nBcc: all@example.org' WHERE contact_id = 1;
+ALTER TABLE submeter.contact ENABLE TRIGGER check_contact;
 SELECT submeter.queue_notice(1, 1, 'low_balance', 'e6', '{"available":1,"threshold":10}', '2026-03-03 12:00') > 0 AS queued;
 SELECT submeter.deliver_notices(1, '2026-03-03 12:00');
 SELECT contact_id, state, attempts, next_try_at, last_error FROM submeter.notice WHERE event = 'e6' ORDER BY notice_id;

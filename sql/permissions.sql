@@ -64,6 +64,8 @@ INSERT INTO submeter.payment_event (site_id, merchant_id, source, body) SELECT s
 SELECT count(submeter.set_secret(s.site_id, 'x', 'x')) AS secrets FROM submeter.site s;
 INSERT INTO submeter.notice_channel (site_id, channel, kind) SELECT site_id, 'x', 'wechat' FROM submeter.site;
 INSERT INTO submeter.channel_token (site_id, channel, sealed, expires_at) SELECT site_id, 'x', 'x', now() FROM submeter.site;
+INSERT INTO submeter.wechat_login (site_id, state_hash, contact_id, channel, asked_by, created_at, expires_at)
+SELECT site_id, 'x', min(contact_id), 'x', 'x', '2025-01-01', '2025-01-02' FROM submeter.contact GROUP BY site_id;
 INSERT INTO submeter.device (site_id, contact_id, kind, token) SELECT site_id, min(contact_id), 'jpush', 'x' FROM submeter.contact GROUP BY site_id;
 INSERT INTO submeter.payment_channel (site_id, channel) VALUES (1, 'cash'), (2, 'cash') ON CONFLICT DO NOTHING;
 INSERT INTO submeter.payment_order (site_id, account_id, provider, amount, idempotency_key) VALUES (1, 1, 'alipay', 5, 'o1'), (1, 2, 'alipay', 5, 'o2'), (2, 20, 'alipay', 5, 'o1');
@@ -334,6 +336,9 @@ INSERT INTO verb_call VALUES
 	('decide_approval', 'submeter.decide_approval(S, P, false)'), ('run_duties', 'submeter.run_duties(''2025-01-01'')'),
 	('bill_html', 'length(submeter.bill_html(S, 0))'), ('set_channel', 'submeter.set_channel(S, ''x'', ''mail'', ''{"url":"smtp://x","from":"a@b"}'')'), ('preview_notice', 'submeter.preview_notice(S, 0, ''x'', ''en'')'),
 	('register_device', 'submeter.register_device(S, 0, ''jpush'', ''abcdefgh'')'),
+	('begin_wechat_login', 'submeter.begin_wechat_login(S, 0, ''x'', ''https://x'')'),
+	('finish_wechat_login', 'submeter.finish_wechat_login(S, ''x'', ''abcdefgh'')'),
+	('check_wechat_login', 'submeter.check_wechat_login(S, 0)'),
 	('set_secret', 'submeter.set_secret(S, ''x'', ''x'')'), ('rotate_secrets', 'submeter.rotate_secrets(S)'),
 	('resend_outbound', 'submeter.resend_outbound(S, 0, ''x'')'), ('create_payment', 'submeter.create_payment(S, A, ''alipay'', 5, ''key'')'),
 	('check_payment', 'submeter.check_payment(S, O)'), ('cancel_payment', 'submeter.cancel_payment(S, O)'), ('payment_notify', 'submeter.payment_notify(''alipay'', jsonb_build_object('':path'', ''/notify/alipay/1''), ''x'')'),

@@ -131,7 +131,7 @@ BEGIN
 	WHERE t.announced_at IS NOT NULL AND submeter.told_at(t.site_id, t.account_id, t.notice_id) IS NULL;
 	UPDATE submeter.notice n
 	SET state = 'cancelled', last_error = 'queued in the original installation'
-	WHERE n.state = 'queued';
+	WHERE n.state IN ('queued', 'sending');
 	-- Of requests to the outside the original may have sent the rest, or does so still.
 	UPDATE submeter.outbound o
 	SET state = CASE o.state WHEN 'claimed' THEN 'unknown' ELSE 'cancelled' END, lease_until = NULL, finished_at = clock_timestamp(),

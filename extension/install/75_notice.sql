@@ -157,6 +157,38 @@ $$;
 COMMENT ON FUNCTION submeter.notice_facts(int, bigint, text, jsonb, timestamptz) IS
 'What a text may mention of an account: names, units, the available balance, and the given facts with money to 2 places and times (due_at, at) local to the site.';
 
+CREATE FUNCTION submeter.notice_line(value text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT left(regexp_replace(notice_line.value, '[[:cntrl:]]+', ' ', 'g'), 250)
+$$;
+COMMENT ON FUNCTION submeter.notice_line(text) IS 'A text as one line of at most 250 letters: what a subject is made of may be longer, or have lines of its own.';
+
+CREATE FUNCTION submeter.notice_text(kind text, locale text, channel text, facts jsonb) RETURNS TABLE(subject text, body text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT submeter.notice_line(submeter.notice_fill(t.subject, notice_text.facts)), submeter.notice_fill(t.body, notice_text.facts)
+	FROM submeter.notice_template t
+	WHERE t.kind = notice_text.kind AND t.locale = notice_text.locale AND t.channel IN (notice_text.channel, 'file')
+	ORDER BY t.channel = notice_text.channel DESC LIMIT 1
+$$;
+COMMENT ON FUNCTION submeter.notice_text(text, text, text, jsonb) IS
+'The text of an occasion in a language, as its channel has it or else the common one, filled with facts; no row when there is none.';
+
+CREATE FUNCTION submeter.mask_address(address text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT CASE
+		WHEN mask_address.address LIKE '%@%' THEN left(mask_address.address, 1) || '****' || substring(mask_address.address FROM '@[^@]*$')
+		WHEN mask_address.address ~ '^\+?[0-9]+$' THEN left(mask_address.address, 3) || '****' || right(mask_address.address, 4)
+		WHEN mask_address.address LIKE 'https://%' THEN substring(mask_address.address FROM '^https://[^/]*') || '/****'
+		WHEN mask_address.address <> '' THEN left(mask_address.address, 4) || '****' END
+$$;
+COMMENT ON FUNCTION submeter.mask_address(text) IS 'An address with most of it hidden, enough to tell which of a person''s it is; NULL for none.';
+
 CREATE FUNCTION submeter.queue_notice(site_id int, account_id bigint, kind text, dedupe_base text, facts jsonb, as_of timestamptz, urgent boolean DEFAULT false)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -168,7 +200,7 @@ DECLARE
 BEGIN
 	INSERT INTO submeter.notice (site_id, account_id, contact_id, kind, channel, locale, subject, body, facts, event, dedupe_key, urgent, next_try_at, created_at)
 	SELECT queue_notice.site_id, queue_notice.account_id, c.contact_id, queue_notice.kind, c.channels[1], l.locale,
-		submeter.notice_fill(t.subject, f.facts), submeter.notice_fill(t.body, f.facts), f.facts, queue_notice.dedupe_base,
+		t.subject, t.body, f.facts, queue_notice.dedupe_base,
 		queue_notice.dedupe_base || ':' || c.contact_id::text, queue_notice.urgent, queue_notice.as_of, queue_notice.as_of
 	FROM submeter.account a
 	JOIN submeter.site s ON s.site_id = a.site_id
@@ -177,10 +209,7 @@ BEGIN
 	JOIN submeter.contact c ON c.site_id = a.site_id AND c.tenant_id = a.tenant_id
 	CROSS JOIN LATERAL (SELECT coalesce(c.locale, s.locale) AS locale) l
 	CROSS JOIN LATERAL submeter.notice_facts(a.site_id, a.account_id, l.locale, queue_notice.facts, queue_notice.as_of) f(facts)
-	CROSS JOIN LATERAL (
-		SELECT t.subject, t.body FROM submeter.notice_template t
-		WHERE t.kind = queue_notice.kind AND t.locale = l.locale AND t.channel IN (c.channels[1], 'file')
-		ORDER BY t.channel = c.channels[1] DESC LIMIT 1) t
+	CROSS JOIN LATERAL submeter.notice_text(queue_notice.kind, l.locale, c.channels[1], f.facts) t
 	-- A viewer need not know of money; that the power went and came concerns everybody.
 	WHERE a.site_id = queue_notice.site_id AND a.account_id = queue_notice.account_id
 		AND (c.role <> 'viewer' OR queue_notice.kind IN ('tripped', 'reconnected', 'press_key'))
@@ -281,15 +310,26 @@ BEGIN
 		RETURN true;
 	END IF;
 	UPDATE submeter.notice n
-	SET facts = fresh, subject = submeter.notice_fill(t.subject, fresh), body = submeter.notice_fill(t.body, fresh)
-	FROM (SELECT t.subject, t.body FROM submeter.notice_template t
-		WHERE t.kind = item.kind AND t.locale = item.locale AND t.channel IN (item.channel, 'file') ORDER BY t.channel = item.channel DESC LIMIT 1) t
+	SET facts = fresh, subject = t.subject, body = t.body
+	FROM submeter.notice_text(item.kind, item.locale, item.channel, fresh) t
 	WHERE n.site_id = item.site_id AND n.notice_id = item.notice_id;
 	RETURN false;
 END
 $$;
 COMMENT ON FUNCTION submeter.hold_warning(int, bigint, timestamptz) IS
 'True when a warning of a low balance is not sent now: the person was warned today already (it comes the next morning, saying that day''s balance), or it is no longer so.';
+
+CREATE FUNCTION submeter.notice_words(site_id int, notice_id bigint, channel text) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+	UPDATE submeter.notice n SET subject = t.subject, body = t.body
+	FROM submeter.notice x
+	CROSS JOIN LATERAL submeter.notice_text(x.kind, x.locale, notice_words.channel, x.facts) t
+	WHERE x.site_id = notice_words.site_id AND x.notice_id = notice_words.notice_id AND notice_words.channel <> x.channel
+		AND n.site_id = x.site_id AND n.notice_id = x.notice_id
+$$;
+COMMENT ON FUNCTION submeter.notice_words(int, bigint, text) IS 'Puts a notice into the words of a channel other than the one it was written for.';
 
 CREATE FUNCTION submeter.deliver_notice(site_id int, notice_id bigint, as_of timestamptz) RETURNS boolean
 LANGUAGE plpgsql
@@ -328,12 +368,14 @@ BEGIN
 		PERFORM submeter.send_by_channel(deliver_notice.site_id, deliver_notice.notice_id, todo.way, deliver_notice.as_of);
 		RETURN false;
 	END IF;
+	PERFORM submeter.notice_words(deliver_notice.site_id, deliver_notice.notice_id, todo.way);
 	BEGIN
 		PERFORM submeter.notice_file_write(format('notice-%s-%s.eml', n.site_id, n.notice_id),
 			submeter.notice_message(format('notice.%s.%s', n.site_id, n.notice_id), todo.recipient, todo.email, n.subject, n.body, deliver_notice.as_of))
 		FROM submeter.notice n WHERE n.site_id = todo.site_id AND n.notice_id = todo.notice_id;
 		UPDATE submeter.notice n
-		SET state = 'accepted', accepted_at = deliver_notice.as_of, channel = todo.way, attempts = n.attempts + 1, last_error = NULL
+		SET state = 'accepted', accepted_at = deliver_notice.as_of, channel = todo.way, address = submeter.mask_address(todo.email), attempts = n.attempts + 1, last_error = NULL,
+			delivery = NULL
 		WHERE n.site_id = deliver_notice.site_id AND n.notice_id = deliver_notice.notice_id;
 		RETURN true;
 	EXCEPTION WHEN OTHERS THEN

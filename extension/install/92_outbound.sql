@@ -376,12 +376,12 @@ LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
 	DELETE FROM submeter.outbound o
-	WHERE o.site_id = tidy_outbound.site_id AND o.state IN ('delivered', 'cancelled') AND o.finished_at < tidy_outbound.as_of - interval '30 days';
+	WHERE o.site_id = tidy_outbound.site_id AND o.state IN ('delivered', 'cancelled') AND o.finished_at < tidy_outbound.as_of - interval '40 days';
 	DELETE FROM submeter.outbound o
 	WHERE o.site_id = tidy_outbound.site_id AND o.state IN ('failed', 'unknown') AND o.finished_at < tidy_outbound.as_of - interval '1 year'
 $$;
 COMMENT ON FUNCTION submeter.tidy_outbound(int, timestamptz) IS
-'Removes requests that were carried a month ago, and those that failed a year ago. What providers said about payments stays in payment_event.';
+'Removes requests that were carried forty days ago (budgets count those of a calendar month), and those that failed a year ago. What providers said about payments stays in payment_event.';
 
 GRANT EXECUTE ON FUNCTION submeter.courier_sites(), submeter.claim_outbound(text, int),
 	submeter.report_outbound(int, bigint, text, text, int, jsonb, bytea, text)

@@ -210,6 +210,9 @@ BEGIN
 	END IF;
 	SELECT m.* INTO target FROM submeter.merchant m
 	WHERE m.site_id = create_payment.site_id AND m.merchant_id = submeter.payment_merchant(create_payment.site_id, create_payment.provider);
+	IF target.provider = 'wechat' AND create_payment.method = 'jsapi' THEN
+		create_payment.payer := submeter.jsapi_payer(create_payment.site_id, target.app, create_payment.payer);
+	END IF;
 	PERFORM submeter.require_payment(create_payment.site_id, create_payment.account_id, create_payment.provider, create_payment.amount,
 		create_payment.method, create_payment.payer);
 	order_id := nextval(pg_get_serial_sequence('submeter.payment_order', 'payment_order_id'));
@@ -231,7 +234,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.create_payment(int, bigint, text, numeric, text, text, jsonb) IS
-'Begins a payment of an amount to be credited to the site''s merchant at a provider and returns it; the payer is asked for its total, which has the fee of recharge_fee() on top. check_payment() tells when its code is there and when it is paid. Methods: alipay qr, wap; wechat qr, h5 (payer {"client_ip"}), jsapi (payer {"openid"}). The same key, account, amount and method return the same order; the same key with another provider is another way to pay the same thing. 22023 bad argument, 23505 key used otherwise, P0002 unknown account, 55000 closed account, no merchant, or more than the policy''s max_balance.';
+'Begins a payment of an amount to be credited to the site''s merchant at a provider and returns it; the payer is asked for its total, which has the fee of recharge_fee() on top. check_payment() tells when its code is there and when it is paid. Methods: alipay qr, wap; wechat qr, h5 (payer {"client_ip"}), jsapi (payer {"openid"}; without it the one openid that begin_wechat_login() bound to the calling person at the merchant''s appid). The same key, account, amount and method return the same order; the same key with another provider is another way to pay the same thing. 22023 bad argument, 23505 key used otherwise, P0002 unknown account, 55000 closed account, no merchant, or more than the policy''s max_balance.';
 
 CREATE FUNCTION submeter.require_my_payment(site_id int, payment_order_id bigint, account_id bigint) RETURNS void
 LANGUAGE plpgsql STABLE

@@ -62,6 +62,9 @@ CREATE TABLE submeter.channel_kind (
 	settings text[] NOT NULL,
 	secrets text[] NOT NULL,
 	host text NOT NULL,
+	ask_receipt name,
+	judge_receipt name,
+	receipt_host text,
 	description text NOT NULL
 );
 COMMENT ON TABLE submeter.channel_kind IS 'Reference rows of the extension: the kinds of channels and how each is spoken to.';
@@ -73,6 +76,9 @@ COMMENT ON COLUMN submeter.channel_kind.costs IS 'true: a message is paid for, a
 COMMENT ON COLUMN submeter.channel_kind.settings IS 'settings it must have';
 COMMENT ON COLUMN submeter.channel_kind.secrets IS 'secrets it must have, set as channel/NAME/SECRET by set_secret()';
 COMMENT ON COLUMN submeter.channel_kind.host IS 'host it is at unless settings.endpoint says otherwise';
+COMMENT ON COLUMN submeter.channel_kind.ask_receipt IS 'function (notice_message, receipt, sent_at) → outbound_request that asks the provider whether a message arrived; NULL where it cannot be asked';
+COMMENT ON COLUMN submeter.channel_kind.judge_receipt IS 'function (notice_message, receipt, sent_at, status, body) → receipt_verdict; what it answers';
+COMMENT ON COLUMN submeter.channel_kind.receipt_host IS 'where it is asked about messages, unless settings.report_endpoint says otherwise; NULL: where they go to';
 COMMENT ON COLUMN submeter.channel_kind.description IS 'what it is';
 GRANT SELECT ON submeter.channel_kind TO submeter_admin, submeter_operator, submeter_auditor;
 INSERT INTO submeter.channel_kind (kind, build, judge, reaches, costs, settings, secrets, host, description) VALUES
@@ -81,7 +87,7 @@ INSERT INTO submeter.channel_kind (kind, build, judge, reaches, costs, settings,
 	('sms_tencent', 'build_sms_tencent', 'judge_sms_tencent', 'phone', true, '{secret_id,app_id,sign_name,templates}', '{secret_key}', 'https://sms.tencentcloudapi.com', 'SMS by Tencent Cloud: secret_id, app_id, sign_name, region, templates {KIND: {"code": "…", "fields": [PLACEHOLDER, …]}}'),
 	('jpush', 'build_jpush', 'judge_jpush', 'device', false, '{app_key}', '{master_secret}', 'https://api.jpush.cn', 'push to an app by JPush: app_key'),
 	('webpush', 'build_webpush', 'judge_webpush', 'device', false, '{subject}', '{private_key}', '', 'push to a browser (VAPID): subject mailto:…; the secret is made by make_push_key()'),
-	('wechat', 'build_wechat_template', 'judge_wechat_template', 'device', false, '{appid,templates}', '{app_secret}', 'https://api.weixin.qq.com', 'WeChat template message: appid, templates {KIND: {"id": "…", "fields": {KEY: PLACEHOLDER}, "url": "…"}}'),
+	('wechat', 'build_wechat_template', 'judge_wechat_template', 'device', false, '{appid,templates}', '{app_secret}', 'https://api.weixin.qq.com', 'WeChat template message: appid, templates {KIND: {"id": "…", "fields": {KEY: PLACEHOLDER}, "url": "…"}}; return_hosts: hosts of pages whose visitors log in there'),
 	('dingtalk', 'build_dingtalk', 'judge_errcode', 'room', false, '{}', '{token}', 'https://oapi.dingtalk.com', 'robot of DingTalk: secret token, and sign when the robot signs'),
 	('feishu', 'build_feishu', 'judge_feishu', 'room', false, '{}', '{token}', 'https://open.feishu.cn', 'robot of Feishu: secret token, and sign when the robot signs'),
 	('wecom', 'build_wecom', 'judge_errcode', 'room', false, '{}', '{token}', 'https://qyapi.weixin.qq.com', 'robot of WeCom: secret token'),
@@ -123,10 +129,17 @@ BEGIN
 			HINT = 'Take line breaks and tabs out of it.';
 	END IF;
 	IF coalesce(check_channel.settings ->> 'url', 'https://x') !~ '^(https?|smtps?)://[A-Za-z0-9.\[\]:_-]+(:[0-9]+)?(/|$)'
-		OR coalesce(check_channel.settings ->> 'endpoint', 'https://x') !~ '^https?://[A-Za-z0-9.\[\]:_-]+(/|$)'
+		OR EXISTS (SELECT FROM unnest('{endpoint,report_endpoint,authorize_endpoint}'::text[]) e(name)
+			WHERE check_channel.settings ->> e.name !~ '^https?://[A-Za-z0-9.\[\]:_-]+(/|$)')
 	THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'the address of a channel is not one', DETAIL = known.description,
 			HINT = 'Addresses begin with https://, http://, smtp:// or smtps://.';
+	END IF;
+	IF check_channel.settings ? 'return_hosts' AND (jsonb_typeof(check_channel.settings -> 'return_hosts') <> 'array'
+		OR EXISTS (SELECT FROM jsonb_path_query(check_channel.settings, '$.return_hosts[*]') h WHERE coalesce(h #>> '{}', '') !~ '^[A-Za-z0-9.-]+(:[0-9]{1,5})?$'))
+	THEN
+		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'return_hosts of a channel are not host names', DETAIL = known.description,
+			HINT = 'For instance {"return_hosts": ["pay.example.org"]}, without https:// and path.';
 	END IF;
 END
 $$;
@@ -181,13 +194,46 @@ END
 $$;
 COMMENT ON FUNCTION submeter.push_key(int, text) IS 'The public key (applicationServerKey) of a Web Push channel. 55000 when none was made.';
 
+CREATE FUNCTION submeter.require_my_person(site_id int, contact_id bigint) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM submeter.contact c WHERE c.site_id = require_my_person.site_id AND c.contact_id = require_my_person.contact_id
+		AND (NOT pg_has_role((submeter.me()).role, 'submeter_tenant', 'member') OR submeter.is_internal() OR c.tenant_id = ANY (submeter.my_tenants())))
+	THEN
+		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('there is no person %s', coalesce(require_my_person.contact_id::text, 'NULL')),
+			HINT = 'SELECT * FROM submeter.contact lists them.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION submeter.require_my_person(int, bigint) IS 'P0002 for a person the site does not have and, when a tenant asks, for another tenant''s.';
+
+CREATE FUNCTION submeter.put_device(site_id int, contact_id bigint, kind text, token text, keys jsonb) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	registered bigint;
+BEGIN
+	-- A device belongs to whoever registered it last: telephones are handed on.
+	INSERT INTO submeter.device AS d (site_id, contact_id, kind, token, keys)
+	VALUES (put_device.site_id, put_device.contact_id, put_device.kind, put_device.token, put_device.keys)
+	ON CONFLICT ON CONSTRAINT device_site_id_kind_token_key DO UPDATE
+	SET contact_id = EXCLUDED.contact_id, keys = EXCLUDED.keys, registered_at = clock_timestamp(), gone_at = NULL
+	RETURNING d.device_id INTO registered;
+	RETURN registered;
+END
+$$;
+COMMENT ON FUNCTION submeter.put_device(int, bigint, text, text, jsonb) IS 'register_device() without asking who calls.';
+
 CREATE FUNCTION submeter.register_device(site_id int, contact_id bigint, kind text, token text, keys jsonb DEFAULT '{}') RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-	registered bigint;
 	wrong text;
 BEGIN
 	PERFORM submeter.authorize('register_device', register_device.site_id);
@@ -201,25 +247,14 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'the device cannot be registered', DETAIL = wrong,
 			HINT = 'Pass what the app or the browser''s subscription says, unchanged.';
 	END IF;
-	IF NOT EXISTS (SELECT FROM submeter.contact c WHERE c.site_id = register_device.site_id AND c.contact_id = register_device.contact_id
-		AND ((submeter.me()).role <> 'submeter_tenant' OR c.tenant_id = ANY (submeter.my_tenants())))
-	THEN
-		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = format('there is no person %s', coalesce(register_device.contact_id::text, 'NULL')),
-			HINT = 'SELECT * FROM submeter.contact lists them.';
-	END IF;
-	-- A device belongs to whoever registered it last: telephones are handed on.
-	INSERT INTO submeter.device AS d (site_id, contact_id, kind, token, keys)
-	VALUES (register_device.site_id, register_device.contact_id, register_device.kind, register_device.token, coalesce(register_device.keys, '{}'))
-	ON CONFLICT ON CONSTRAINT device_site_id_kind_token_key DO UPDATE
-	SET contact_id = EXCLUDED.contact_id, keys = EXCLUDED.keys, registered_at = clock_timestamp(), gone_at = NULL
-	RETURNING d.device_id INTO registered;
-	RETURN registered;
+	PERFORM submeter.require_my_person(register_device.site_id, register_device.contact_id);
+	RETURN submeter.put_device(register_device.site_id, register_device.contact_id, register_device.kind, register_device.token, coalesce(register_device.keys, '{}'));
 END
 $$;
 COMMENT ON FUNCTION submeter.register_device(int, bigint, text, text, jsonb) IS
 'Notes where a person can be reached by push: an app (jpush, its registration id), a browser (webpush, the address and keys of its subscription) or WeChat (openid). The same device again belongs to the new person. Tenants register for their own people. 22023 for what cannot be one, P0002 unknown person.';
 
-CREATE FUNCTION submeter.notice_addresses(site_id int, contact_id bigint, kind text) RETURNS TABLE(address text, device_keys jsonb, device_id bigint)
+CREATE FUNCTION submeter.notice_addresses(site_id int, contact_id bigint, kind text, settings jsonb) RETURNS TABLE(address text, device_keys jsonb, device_id bigint)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -228,25 +263,31 @@ AS $$
 	JOIN submeter.contact c ON c.site_id = notice_addresses.site_id AND c.contact_id = notice_addresses.contact_id
 	CROSS JOIN LATERAL (
 		SELECT c.email AS address, '{}'::jsonb AS device_keys, NULL::bigint AS device_id WHERE k.reaches = 'email' AND c.email IS NOT NULL
-		UNION ALL SELECT c.phone, '{}', NULL WHERE k.reaches = 'phone' AND c.phone IS NOT NULL
+		-- A landline gets no SMS.
+		UNION ALL SELECT c.phone, '{}', NULL WHERE k.reaches = 'phone' AND submeter.mobile_number(c.phone) IS NOT NULL
 		UNION ALL SELECT '', '{}', NULL WHERE k.reaches = 'room'
 		UNION ALL (SELECT d.token, d.keys, d.device_id FROM submeter.device d
 			WHERE k.reaches = 'device' AND d.site_id = c.site_id AND d.contact_id = c.contact_id AND d.kind = k.kind AND d.gone_at IS NULL
+				-- An openid is known to the account that gave it only.
+				AND (k.kind <> 'wechat' OR coalesce(d.keys ->> 'appid' = notice_addresses.settings ->> 'appid', true))
 			ORDER BY d.registered_at DESC LIMIT 5)) v
 	WHERE k.kind = notice_addresses.kind
 $$;
-COMMENT ON FUNCTION submeter.notice_addresses(int, bigint, text) IS 'Where a kind of channel reaches a person: none, one, or up to five devices.';
+COMMENT ON FUNCTION submeter.notice_addresses(int, bigint, text, jsonb) IS 'Where a channel of a kind, with these settings, reaches a person: none, one, or up to five devices.';
 
 CREATE FUNCTION submeter.sent_in_month(site_id int, channel text, as_of timestamptz) RETURNS bigint
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT count(*) FROM submeter.outbound o
-	JOIN submeter.site s ON s.site_id = o.site_id
-	WHERE o.site_id = sent_in_month.site_id AND o.channel = sent_in_month.channel
-		AND o.sent_at >= date_trunc('month', sent_in_month.as_of AT TIME ZONE s.time_zone) AT TIME ZONE s.time_zone
+	-- What waits to be sent is spent as well, or a crowd of messages would all find the last one left.
+	SELECT (SELECT count(*) FROM submeter.outbound o
+			WHERE o.site_id = s.site_id AND o.channel = sent_in_month.channel AND o.kind IN ('notice', 'paid_notice')
+				AND o.sent_at >= date_trunc('month', sent_in_month.as_of AT TIME ZONE s.time_zone) AT TIME ZONE s.time_zone)
+		+ (SELECT count(*) FROM submeter.outbound o
+			WHERE o.site_id = s.site_id AND o.kind IN ('notice', 'paid_notice') AND o.state = 'queued' AND o.channel = sent_in_month.channel AND o.sent_at IS NULL)
+	FROM submeter.site s WHERE s.site_id = sent_in_month.site_id
 $$;
-COMMENT ON FUNCTION submeter.sent_in_month(int, text, timestamptz) IS 'How many messages went by a channel in the calendar month of the site.';
+COMMENT ON FUNCTION submeter.sent_in_month(int, text, timestamptz) IS 'How many messages went by a channel in the calendar month of the site, with those that are on their way.';
 
 CREATE FUNCTION submeter.next_channel(site_id int, contact_id bigint, notice_kind text, tried text[], as_of timestamptz) RETURNS text
 LANGUAGE sql STABLE
@@ -259,7 +300,7 @@ AS $$
 	LEFT JOIN submeter.channel_kind k ON k.kind = n.kind
 	WHERE c.site_id = next_channel.site_id AND c.contact_id = next_channel.contact_id AND NOT w.channel = ANY (next_channel.tried)
 		AND (w.channel = 'file' AND submeter.notice_file_works()
-			OR n.channel IS NOT NULL AND EXISTS (SELECT FROM submeter.notice_addresses(c.site_id, c.contact_id, n.kind))
+			OR n.channel IS NOT NULL AND EXISTS (SELECT FROM submeter.notice_addresses(c.site_id, c.contact_id, n.kind, n.settings))
 				-- Where texts are approved by the provider, there must be one for the occasion.
 				AND (NOT 'templates' = ANY (k.settings) OR n.settings -> 'templates' ? next_channel.notice_kind)
 				AND NOT EXISTS (SELECT FROM unnest(k.secrets) x(name) WHERE NOT EXISTS (
@@ -301,7 +342,8 @@ BEGIN
 		WHERE n.site_id = item.site_id AND n.notice_id = item.notice_id;
 		RETURN false;
 	END IF;
-	FOR target IN SELECT a.* FROM submeter.notice_addresses(item.site_id, item.contact_id, way.kind) a LOOP
+	PERFORM submeter.notice_words(item.site_id, item.notice_id, way.channel);
+	FOR target IN SELECT a.* FROM submeter.notice_addresses(item.site_id, item.contact_id, way.kind, way.settings) a LOOP
 		queued := submeter.queue_outbound(item.site_id, CASE WHEN (SELECT k.costs FROM submeter.channel_kind k WHERE k.kind = way.kind) THEN 'paid_notice' ELSE 'notice' END,
 			jsonb_build_object('notice_id', item.notice_id, 'channel', way.channel, 'address', target.address, 'keys', target.device_keys, 'device_id', target.device_id),
 			submeter.channel_host(way.kind, way.settings, target.address), way.channel, NULL, send_by_channel.as_of + CASE WHEN item.urgent THEN interval '1 hour' ELSE interval '12 hours' END,
@@ -309,7 +351,8 @@ BEGIN
 		any_queued := coalesce(queued, any_queued);
 	END LOOP;
 	UPDATE submeter.notice n
-	SET state = 'sending', channel = way.channel, outbound_id = coalesce(any_queued, n.outbound_id), next_try_at = send_by_channel.as_of, last_error = NULL
+	SET state = 'sending', channel = way.channel, outbound_id = coalesce(any_queued, n.outbound_id), next_try_at = send_by_channel.as_of, last_error = NULL,
+		address = submeter.mask_address(target.address), delivery = NULL
 	WHERE n.site_id = item.site_id AND n.notice_id = item.notice_id;
 	RETURN any_queued IS NOT NULL;
 END
@@ -392,8 +435,12 @@ BEGIN
 	WHERE said.gone AND d.site_id = item.site_id AND d.device_id = (item.ref ->> 'device_id')::bigint;
 	IF verdict.state = 'delivered' THEN
 		UPDATE submeter.notice n
-		SET state = 'accepted', accepted_at = notice_done.as_of, receipt = said.receipt, last_error = NULL, outbound_id = item.outbound_id
+		SET state = 'accepted', accepted_at = notice_done.as_of, receipt = said.receipt, last_error = NULL, outbound_id = item.outbound_id,
+			address = submeter.mask_address(item.ref ->> 'address')
 		WHERE n.site_id = item.site_id AND n.notice_id = (item.ref ->> 'notice_id')::bigint AND n.state = 'sending';
+		IF FOUND AND said.receipt IS NOT NULL THEN
+			PERFORM submeter.expect_receipt(item.site_id, item.outbound_id, notice_done.as_of);
+		END IF;
 	ELSIF verdict.state IN ('failed', 'unknown') THEN
 		PERFORM submeter.notice_failed(item.site_id, (item.ref ->> 'notice_id')::bigint, item.outbound_id, item.ref ->> 'channel',
 			coalesce(verdict.detail, notice_done.outcome), notice_done.as_of);
@@ -427,10 +474,13 @@ CREATE FUNCTION submeter.spent_channels(site_id int, notice_id bigint) RETURNS t
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT coalesce(array_agg(DISTINCT o.ref ->> 'channel'), '{}') FROM submeter.outbound o
-	WHERE o.site_id = spent_channels.site_id AND o.kind = 'paid_notice' AND (o.ref ->> 'notice_id')::bigint = spent_channels.notice_id AND o.state = 'unknown'
+	SELECT coalesce(array_agg(DISTINCT c.channel), '{}') FROM (
+		SELECT o.ref ->> 'channel' AS channel FROM submeter.outbound o
+		WHERE o.site_id = spent_channels.site_id AND o.kind = 'paid_notice' AND (o.ref ->> 'notice_id')::bigint = spent_channels.notice_id AND o.state = 'unknown'
+		UNION ALL SELECT unnest(n.undelivered) FROM submeter.notice n
+		WHERE n.site_id = spent_channels.site_id AND n.notice_id = spent_channels.notice_id) c
 $$;
-COMMENT ON FUNCTION submeter.spent_channels(int, bigint) IS 'Channels by which a notice may have arrived and was paid for: they are not used for it again.';
+COMMENT ON FUNCTION submeter.spent_channels(int, bigint) IS 'Channels that are not used for a notice again: it may have arrived by them and was paid for, or they took it and did not deliver it.';
 
 CREATE FUNCTION submeter.watch_budgets(site_id int, as_of timestamptz) RETURNS void
 LANGUAGE plpgsql
@@ -490,11 +540,9 @@ AS $$
 BEGIN
 	PERFORM submeter.authorize('preview_notice', preview_notice.site_id);
 	RETURN QUERY
-	SELECT submeter.notice_fill(t.subject, f.facts), submeter.notice_fill(t.body, f.facts)
-	FROM (SELECT t.subject, t.body FROM submeter.notice_template t
-		WHERE t.kind = preview_notice.kind AND t.locale = preview_notice.locale AND t.channel IN (preview_notice.channel, 'file')
-		ORDER BY t.channel = preview_notice.channel DESC LIMIT 1) t
-	CROSS JOIN LATERAL submeter.notice_facts(preview_notice.site_id, preview_notice.account_id, preview_notice.locale, preview_notice.facts, preview_notice.as_of) f(facts)
+	SELECT t.subject, t.body
+	FROM submeter.notice_facts(preview_notice.site_id, preview_notice.account_id, preview_notice.locale, preview_notice.facts, preview_notice.as_of) f(facts)
+	CROSS JOIN LATERAL submeter.notice_text(preview_notice.kind, preview_notice.locale, preview_notice.channel, f.facts) t
 	WHERE f.facts IS NOT NULL;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = 'there is no such text or account', HINT = 'SELECT kind, channel, locale FROM submeter.notice_template lists the texts.';

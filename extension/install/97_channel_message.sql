@@ -39,6 +39,35 @@ END
 $$;
 COMMENT ON FUNCTION submeter.answer_json(bytea) IS 'A provider''s answer as JSON; NULL when it is none.';
 
+CREATE FUNCTION submeter.text_within(value text, bytes int) RETURNS text
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	whole bytea := convert_to(text_within.value, 'UTF8');
+	-- Room for the dots.
+	cut int := text_within.bytes - 3;
+BEGIN
+	IF octet_length(whole) <= text_within.bytes THEN
+		RETURN text_within.value;
+	END IF;
+	-- Bytes 10xxxxxx continue a character.
+	WHILE cut > 0 AND get_byte(whole, cut) & 192 = 128 LOOP
+		cut := cut - 1;
+	END LOOP;
+	RETURN convert_from(substring(whole FROM 1 FOR cut), 'UTF8') || '…';
+END
+$$;
+COMMENT ON FUNCTION submeter.text_within(text, int) IS 'A text in at most so many bytes of UTF-8, cut between two characters and marked by dots.';
+
+CREATE FUNCTION submeter.text_of(value text, letters int) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT CASE WHEN length(text_of.value) <= text_of.letters THEN text_of.value ELSE left(text_of.value, text_of.letters - 1) || '…' END
+$$;
+COMMENT ON FUNCTION submeter.text_of(text, int) IS 'A text in at most so many letters, marked by dots where it was cut.';
+
 CREATE FUNCTION submeter.channel_verdict(state text, receipt text, detail text, gone boolean DEFAULT false) RETURNS submeter.channel_verdict
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
@@ -156,18 +185,25 @@ CREATE FUNCTION submeter.sms_field(message submeter.notice_message, name text) R
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT left(regexp_replace(coalesce((sms_field.message).facts ->> sms_field.name, '-'), '[[:cntrl:]]', ' ', 'g'), 35)
+	SELECT submeter.text_of(regexp_replace(coalesce((sms_field.message).facts ->> sms_field.name, '-'), '[[:cntrl:]]', ' ', 'g'), 35)
 $$;
 COMMENT ON FUNCTION submeter.sms_field(submeter.notice_message, text) IS 'A fact as a field of an SMS: one line, at most 35 letters, as the providers want.';
 
-CREATE FUNCTION submeter.build_sms_aliyun(message submeter.notice_message) RETURNS submeter.outbound_request
+CREATE FUNCTION submeter.aliyun_number(phone text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT ltrim(regexp_replace(submeter.mobile_number(aliyun_number.phone), '^\+86', ''), '+')
+$$;
+COMMENT ON FUNCTION submeter.aliyun_number(text) IS 'A mobile number as Aliyun wants it: 11 digits of the mainland, country code and number abroad, without +.';
+
+CREATE FUNCTION submeter.aliyun_call(message submeter.notice_message, action text, parameters jsonb) RETURNS submeter.outbound_request
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	template jsonb := submeter.sms_template(message);
-	host text := regexp_replace(message.endpoint, '^[a-z]+://', '');
-	stamp text := to_char(message.as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
+	host text := regexp_replace(aliyun_call.message.endpoint, '^[a-z]+://', '');
+	stamp text := to_char(aliyun_call.message.as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
 	nonce text := gen_random_uuid()::text;
 	payload text := submeter.sha256_hex('');
 	query text;
@@ -175,18 +211,30 @@ DECLARE
 	canonical text;
 BEGIN
 	-- ACS3-HMAC-SHA256: everything is in the query, sorted by name.
-	SELECT string_agg(submeter.url_encode(p.name) || '=' || submeter.url_encode(p.value), '&' ORDER BY p.name COLLATE "C") INTO query
-	FROM (VALUES ('PhoneNumbers', message.address), ('SignName', message.settings ->> 'sign_name'), ('TemplateCode', template ->> 'code'),
-		('TemplateParam', coalesce((SELECT jsonb_object_agg(f.key, submeter.sms_field(message, f.value)) FROM jsonb_each_text(template -> 'fields') f), '{}')::text),
-		('OutId', format('%s.%s', message.site_id, message.notice_id))) p(name, value);
-	canonical := concat_ws(E'\n', 'POST', '/', query, 'host:' || host, 'x-acs-action:SendSms', 'x-acs-content-sha256:' || payload, 'x-acs-date:' || stamp,
+	SELECT string_agg(submeter.url_encode(p.key) || '=' || submeter.url_encode(p.value), '&' ORDER BY p.key COLLATE "C") INTO query
+	FROM jsonb_each_text(aliyun_call.parameters) p;
+	canonical := concat_ws(E'\n', 'POST', '/', query, 'host:' || host, 'x-acs-action:' || aliyun_call.action, 'x-acs-content-sha256:' || payload, 'x-acs-date:' || stamp,
 		'x-acs-signature-nonce:' || nonce, 'x-acs-version:2017-05-25', '', signed, payload);
-	RETURN ROW('POST', message.endpoint || '/?' || query, ARRAY['x-acs-action: SendSms', 'x-acs-version: 2017-05-25', 'x-acs-date: ' || stamp,
+	RETURN ROW('POST', aliyun_call.message.endpoint || '/?' || query, ARRAY['x-acs-action: ' || aliyun_call.action, 'x-acs-version: 2017-05-25', 'x-acs-date: ' || stamp,
 			'x-acs-signature-nonce: ' || nonce, 'x-acs-content-sha256: ' || payload,
-			format('Authorization: ACS3-HMAC-SHA256 Credential=%s,SignedHeaders=%s,Signature=%s', message.settings ->> 'key_id', signed,
-				encode(submeter.hmac('sha256', convert_to(submeter.channel_secret(message, 'key_secret'), 'UTF8'),
+			format('Authorization: ACS3-HMAC-SHA256 Credential=%s,SignedHeaders=%s,Signature=%s', aliyun_call.message.settings ->> 'key_id', signed,
+				encode(submeter.hmac('sha256', convert_to(submeter.channel_secret(aliyun_call.message, 'key_secret'), 'UTF8'),
 					convert_to('ACS3-HMAC-SHA256' || E'\n' || submeter.sha256_hex(convert_to(canonical, 'UTF8')), 'UTF8')), 'hex'))],
 		''::bytea, 15000, '{"fresh":true}'::jsonb)::submeter.outbound_request;
+END
+$$;
+COMMENT ON FUNCTION submeter.aliyun_call(submeter.notice_message, text, jsonb) IS 'A call of Aliyun''s SMS interface of 2017-05-25, signed by ACS3-HMAC-SHA256. 55000 without the secret.';
+
+CREATE FUNCTION submeter.build_sms_aliyun(message submeter.notice_message) RETURNS submeter.outbound_request
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	template jsonb := submeter.sms_template(message);
+BEGIN
+	RETURN submeter.aliyun_call(message, 'SendSms', jsonb_build_object('PhoneNumbers', submeter.aliyun_number(message.address), 'SignName', message.settings ->> 'sign_name',
+		'TemplateCode', template ->> 'code', 'OutId', format('%s.%s', message.site_id, message.notice_id),
+		'TemplateParam', coalesce((SELECT jsonb_object_agg(f.key, submeter.sms_field(message, f.value)) FROM jsonb_each_text(template -> 'fields') f), '{}')::text));
 END
 $$;
 COMMENT ON FUNCTION submeter.build_sms_aliyun(submeter.notice_message) IS 'Channel sms_aliyun: SendSms of 2017-05-25, signed by ACS3-HMAC-SHA256. 22023 without a template for the occasion, 55000 without the secret.';
@@ -202,35 +250,45 @@ AS $$
 $$;
 COMMENT ON FUNCTION submeter.judge_sms_aliyun(int, bytea, timestamptz) IS 'Channel sms_aliyun: Code OK with a BizId is taken, everything else is not, whatever the HTTP status.';
 
+CREATE FUNCTION submeter.tencent_call(message submeter.notice_message, action text, parameters jsonb) RETURNS submeter.outbound_request
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	host text := regexp_replace(tencent_call.message.endpoint, '^[a-z]+://', '');
+	stamp text := floor(extract(epoch FROM tencent_call.message.as_of))::bigint::text;
+	day text := to_char(tencent_call.message.as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD');
+	body bytea := convert_to(tencent_call.parameters::text, 'UTF8');
+	scope text := day || '/sms/tc3_request';
+	canonical text;
+	key bytea;
+BEGIN
+	canonical := concat_ws(E'\n', 'POST', '/', '', 'content-type:application/json; charset=utf-8', 'host:' || host, 'x-tc-action:' || lower(tencent_call.action), '',
+		'content-type;host;x-tc-action', submeter.sha256_hex(body));
+	-- TC3-HMAC-SHA256: a key for the day, the service and the request.
+	key := submeter.hmac('sha256', convert_to('TC3' || submeter.channel_secret(tencent_call.message, 'secret_key'), 'UTF8'), convert_to(day, 'UTF8'));
+	key := submeter.hmac('sha256', submeter.hmac('sha256', key, 'sms'), 'tc3_request');
+	RETURN ROW('POST', tencent_call.message.endpoint || '/', ARRAY['Content-Type: application/json; charset=utf-8', 'X-TC-Action: ' || tencent_call.action, 'X-TC-Version: 2021-01-11',
+			'X-TC-Region: ' || coalesce(tencent_call.message.settings ->> 'region', 'ap-guangzhou'), 'X-TC-Timestamp: ' || stamp,
+			format('Authorization: TC3-HMAC-SHA256 Credential=%s/%s, SignedHeaders=content-type;host;x-tc-action, Signature=%s', tencent_call.message.settings ->> 'secret_id', scope,
+				encode(submeter.hmac('sha256', key, convert_to(concat_ws(E'\n', 'TC3-HMAC-SHA256', stamp, scope, submeter.sha256_hex(convert_to(canonical, 'UTF8'))), 'UTF8')), 'hex'))],
+		body, 15000, '{"fresh":true}'::jsonb)::submeter.outbound_request;
+END
+$$;
+COMMENT ON FUNCTION submeter.tencent_call(submeter.notice_message, text, jsonb) IS 'A call of Tencent Cloud''s SMS interface of 2021-01-11, signed by TC3-HMAC-SHA256. 55000 without the secret.';
+
 CREATE FUNCTION submeter.build_sms_tencent(message submeter.notice_message) RETURNS submeter.outbound_request
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	template jsonb := submeter.sms_template(message);
-	host text := regexp_replace(message.endpoint, '^[a-z]+://', '');
-	stamp text := floor(extract(epoch FROM message.as_of))::bigint::text;
-	day text := to_char(message.as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD');
-	body bytea;
-	scope text := day || '/sms/tc3_request';
-	canonical text;
-	key bytea;
 BEGIN
-	body := convert_to(jsonb_build_object('PhoneNumberSet', jsonb_build_array(CASE WHEN message.address LIKE '+%' THEN message.address ELSE '+86' || message.address END),
+	RETURN submeter.tencent_call(message, 'SendSms', jsonb_build_object('PhoneNumberSet', jsonb_build_array(submeter.mobile_number(message.address)),
 		'SmsSdkAppId', message.settings ->> 'app_id', 'SignName', message.settings ->> 'sign_name', 'TemplateId', template ->> 'code',
 		'TemplateParamSet', coalesce((SELECT jsonb_agg(submeter.sms_field(message, f.name) ORDER BY f.ord)
 			FROM jsonb_array_elements_text(template -> 'fields') WITH ORDINALITY f(name, ord)), '[]'),
-		'SessionContext', format('%s.%s', message.site_id, message.notice_id))::text, 'UTF8');
-	canonical := concat_ws(E'\n', 'POST', '/', '', 'content-type:application/json; charset=utf-8', 'host:' || host, 'x-tc-action:sendsms', '',
-		'content-type;host;x-tc-action', submeter.sha256_hex(body));
-	-- TC3-HMAC-SHA256: a key for the day, the service and the request.
-	key := submeter.hmac('sha256', convert_to('TC3' || submeter.channel_secret(message, 'secret_key'), 'UTF8'), convert_to(day, 'UTF8'));
-	key := submeter.hmac('sha256', submeter.hmac('sha256', key, 'sms'), 'tc3_request');
-	RETURN ROW('POST', message.endpoint || '/', ARRAY['Content-Type: application/json; charset=utf-8', 'X-TC-Action: SendSms', 'X-TC-Version: 2021-01-11',
-			'X-TC-Region: ' || coalesce(message.settings ->> 'region', 'ap-guangzhou'), 'X-TC-Timestamp: ' || stamp,
-			format('Authorization: TC3-HMAC-SHA256 Credential=%s/%s, SignedHeaders=content-type;host;x-tc-action, Signature=%s', message.settings ->> 'secret_id', scope,
-				encode(submeter.hmac('sha256', key, convert_to(concat_ws(E'\n', 'TC3-HMAC-SHA256', stamp, scope, submeter.sha256_hex(convert_to(canonical, 'UTF8'))), 'UTF8')), 'hex'))],
-		body, 15000, '{"fresh":true}'::jsonb)::submeter.outbound_request;
+		'SessionContext', format('%s.%s', message.site_id, message.notice_id)));
 END
 $$;
 COMMENT ON FUNCTION submeter.build_sms_tencent(submeter.notice_message) IS 'Channel sms_tencent: SendSms of 2021-01-11, signed by TC3-HMAC-SHA256. 22023 without a template for the occasion, 55000 without the secret.';
@@ -249,19 +307,28 @@ COMMENT ON FUNCTION submeter.judge_sms_tencent(int, bytea, timestamptz) IS 'Chan
 
 -- Push ---------------------------------------------------------------------------------------------------------------
 
+CREATE FUNCTION submeter.jpush_login(message submeter.notice_message) RETURNS text
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT 'Authorization: Basic ' || replace(encode(convert_to(format('%s:%s', (jpush_login.message).settings ->> 'app_key',
+		submeter.channel_secret(jpush_login.message, 'master_secret')), 'UTF8'), 'base64'), E'\n', '')
+$$;
+COMMENT ON FUNCTION submeter.jpush_login(submeter.notice_message) IS 'Header by which JPush knows us. 55000 without the secret.';
+
 CREATE FUNCTION submeter.build_jpush(message submeter.notice_message) RETURNS submeter.outbound_request
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+	-- All of it together has at most 4000 bytes.
 	SELECT submeter.json_request((build_jpush.message).endpoint || '/v3/push', jsonb_build_object('platform', 'all',
 		'audience', jsonb_build_object('registration_id', jsonb_build_array((build_jpush.message).address)),
-		'notification', jsonb_build_object('alert', (build_jpush.message).subject,
-			'android', jsonb_build_object('title', (build_jpush.message).subject, 'alert', left((build_jpush.message).body, 500), 'extras', jsonb_build_object('kind', (build_jpush.message).kind)),
-			'ios', jsonb_build_object('alert', jsonb_build_object('title', (build_jpush.message).subject, 'body', left((build_jpush.message).body, 500)),
-				'extras', jsonb_build_object('kind', (build_jpush.message).kind))),
+		'notification', jsonb_build_object('alert', t.title,
+			'android', jsonb_build_object('title', t.title, 'alert', t.alert, 'extras', jsonb_build_object('kind', (build_jpush.message).kind)),
+			'ios', jsonb_build_object('alert', jsonb_build_object('title', t.title, 'body', t.alert), 'extras', jsonb_build_object('kind', (build_jpush.message).kind))),
 		'options', jsonb_build_object('time_to_live', 86400, 'apns_production', coalesce((build_jpush.message).settings -> 'production', 'true'))),
-		ARRAY['Authorization: Basic ' || replace(encode(convert_to(format('%s:%s', (build_jpush.message).settings ->> 'app_key',
-			submeter.channel_secret(build_jpush.message, 'master_secret')), 'UTF8'), 'base64'), E'\n', '')])
+		ARRAY[submeter.jpush_login(build_jpush.message)])
+	FROM (SELECT submeter.text_within((build_jpush.message).subject, 200) AS title, submeter.text_within((build_jpush.message).body, 1000) AS alert) t
 $$;
 COMMENT ON FUNCTION submeter.build_jpush(submeter.notice_message) IS 'Channel jpush: push v3 to one registration id. 55000 without the secret.';
 
@@ -287,6 +354,26 @@ AS $$
 $$;
 COMMENT ON FUNCTION submeter.vapid_token(text, text, bytea, timestamptz) IS 'Who pushes (RFC 8292): a token for the push service, good for 12 hours.';
 
+CREATE FUNCTION submeter.webpush_text(message submeter.notice_message) RETURNS bytea
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	room int := 3000;
+	plain bytea;
+BEGIN
+	-- 3993 bytes as they stand in JSON, where quotes and line breaks take more than one each.
+	LOOP
+		plain := convert_to(jsonb_build_object('title', submeter.text_within(webpush_text.message.subject, least(room, 400)), 'body', submeter.text_within(webpush_text.message.body, room),
+			'kind', webpush_text.message.kind, 'notice_id', webpush_text.message.notice_id)::text, 'UTF8');
+		EXIT WHEN octet_length(plain) <= 3993;
+		room := room / 2;
+	END LOOP;
+	RETURN plain;
+END
+$$;
+COMMENT ON FUNCTION submeter.webpush_text(submeter.notice_message) IS 'What a browser is told: JSON with title, body, kind and notice_id, at most 3993 bytes.';
+
 CREATE FUNCTION submeter.build_webpush(message submeter.notice_message) RETURNS submeter.outbound_request
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -298,7 +385,7 @@ BEGIN
 			'Urgency: ' || CASE WHEN message.urgent THEN 'high' ELSE 'normal' END,
 			format('Authorization: vapid t=%s, k=%s', submeter.vapid_token(substring(message.address FROM '^https?://[^/]+'), message.settings ->> 'subject', key, message.as_of),
 				submeter.base64url(submeter.push_public_key(key)))],
-		submeter.push_seal(convert_to(jsonb_build_object('title', message.subject, 'body', left(message.body, 1000), 'kind', message.kind, 'notice_id', message.notice_id)::text, 'UTF8'),
+		submeter.push_seal(submeter.webpush_text(message),
 			submeter.base64url_bytes(message.device_keys ->> 'p256dh'), submeter.base64url_bytes(message.device_keys ->> 'auth')),
 		15000, '{}'::jsonb)::submeter.outbound_request;
 END
@@ -316,6 +403,17 @@ COMMENT ON FUNCTION submeter.judge_webpush(int, bytea, timestamptz) IS 'Channel 
 
 -- WeChat -------------------------------------------------------------------------------------------------------------
 
+CREATE FUNCTION submeter.wechat_field(message submeter.notice_message, key text, name text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	-- The most letters of a field by its type, which its name says (thing1, amount2 …).
+	SELECT submeter.text_of(submeter.sms_field(wechat_field.message, wechat_field.name), CASE substring(wechat_field.key FROM '^[a-z_]+')
+		WHEN 'character_string' THEN 32 WHEN 'number' THEN 32 WHEN 'letter' THEN 32 WHEN 'phone_number' THEN 17 WHEN 'name' THEN 10 WHEN 'phrase' THEN 5 WHEN 'symbol' THEN 5
+		WHEN 'car_number' THEN 8 WHEN 'time' THEN 32 WHEN 'date' THEN 32 ELSE 20 END)
+$$;
+COMMENT ON FUNCTION submeter.wechat_field(submeter.notice_message, text, text) IS 'A fact as a field of a WeChat template, cut to what a field of its type takes.';
+
 CREATE FUNCTION submeter.build_wechat_template(message submeter.notice_message) RETURNS submeter.outbound_request
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -328,10 +426,10 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('the channel has no template for %s', message.kind),
 			HINT = format('Add it at the WeChat account and put its id into settings.templates.%s.', message.kind);
 	END IF;
-	-- Fields take 20 letters; client_msg_id lets WeChat drop what it has already.
+	-- client_msg_id lets WeChat drop what it has already.
 	RETURN submeter.json_request(message.endpoint || '/cgi-bin/message/template/send?access_token=' || submeter.url_encode(token), jsonb_strip_nulls(jsonb_build_object(
 		'touser', message.address, 'template_id', template ->> 'id', 'url', template ->> 'url', 'client_msg_id', format('%s.%s', message.site_id, message.notice_id),
-		'data', coalesce((SELECT jsonb_object_agg(f.key, jsonb_build_object('value', left(submeter.sms_field(message, f.value), 20))) FROM jsonb_each_text(template -> 'fields') f), '{}'))));
+		'data', coalesce((SELECT jsonb_object_agg(f.key, jsonb_build_object('value', submeter.wechat_field(message, f.key, f.value))) FROM jsonb_each_text(template -> 'fields') f), '{}'))));
 END
 $$;
 COMMENT ON FUNCTION submeter.build_wechat_template(submeter.notice_message) IS 'Channel wechat: a template message to an openid. 22023 without a template for the occasion, 55000 while there is no access token.';
@@ -443,7 +541,7 @@ BEGIN
 			submeter.url_encode(encode(submeter.hmac('sha256', convert_to(secret, 'UTF8'), convert_to(stamp || E'\n' || secret, 'UTF8')), 'base64')));
 	END IF;
 	RETURN submeter.json_request(format('%s/robot/send?access_token=%s%s', message.endpoint, submeter.url_encode(submeter.channel_secret(message, 'token')), sign),
-		jsonb_build_object('msgtype', 'text', 'text', jsonb_build_object('content', left(message.subject || E'\n' || message.body, 4000))));
+		jsonb_build_object('msgtype', 'text', 'text', jsonb_build_object('content', submeter.text_within(message.subject || E'\n' || message.body, 8000))));
 END
 $$;
 COMMENT ON FUNCTION submeter.build_dingtalk(submeter.notice_message) IS 'Channel dingtalk: a text by a robot, signed when the secret sign is set. 55000 without the token.';
@@ -462,7 +560,7 @@ BEGIN
 			'sign', encode(submeter.hmac('sha256', convert_to(stamp || E'\n' || submeter.channel_secret(message, 'sign'), 'UTF8'), ''), 'base64'));
 	END IF;
 	RETURN submeter.json_request(format('%s/open-apis/bot/v2/hook/%s', message.endpoint, submeter.url_encode(submeter.channel_secret(message, 'token'))),
-		sign || jsonb_build_object('msg_type', 'text', 'content', jsonb_build_object('text', left(message.subject || E'\n' || message.body, 4000))));
+		sign || jsonb_build_object('msg_type', 'text', 'content', jsonb_build_object('text', submeter.text_within(message.subject || E'\n' || message.body, 8000))));
 END
 $$;
 COMMENT ON FUNCTION submeter.build_feishu(submeter.notice_message) IS 'Channel feishu: a text by a robot, signed when the secret sign is set. 55000 without the token.';
@@ -472,10 +570,9 @@ LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT submeter.json_request(format('%s/cgi-bin/webhook/send?key=%s', (build_wecom.message).endpoint, submeter.url_encode(submeter.channel_secret(build_wecom.message, 'token'))),
-		-- At most 2048 bytes; a letter has up to three of them here.
-		jsonb_build_object('msgtype', 'text', 'text', jsonb_build_object('content', left((build_wecom.message).subject || E'\n' || (build_wecom.message).body, 680))))
+		jsonb_build_object('msgtype', 'text', 'text', jsonb_build_object('content', submeter.text_within((build_wecom.message).subject || E'\n' || (build_wecom.message).body, 2048))))
 $$;
-COMMENT ON FUNCTION submeter.build_wecom(submeter.notice_message) IS 'Channel wecom: a text by a robot. 55000 without the token.';
+COMMENT ON FUNCTION submeter.build_wecom(submeter.notice_message) IS 'Channel wecom: a text of at most 2048 bytes by a robot. 55000 without the token.';
 
 CREATE FUNCTION submeter.judge_errcode(status int, body bytea, as_of timestamptz) RETURNS submeter.channel_verdict
 LANGUAGE sql IMMUTABLE

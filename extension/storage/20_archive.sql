@@ -65,7 +65,7 @@ CREATE TABLE submeter.contact (
 CREATE INDEX contact_tenant ON submeter.contact (site_id, tenant_id);
 CREATE INDEX contact_login ON submeter.contact (login) WHERE login IS NOT NULL;
 SELECT submeter.describe('contact', 'A person of a tenant (联系人) who gets notices and may look.', '{
-	"contact_id":"the person","role":"owner, payer or viewer; viewers get no notices about money","phone":"digits, with + and country code where abroad",
+	"contact_id":"the person","role":"owner, payer or viewer; viewers get no notices about money","phone":"mobile number of the mainland in 11 digits, landline with its area code, or + and country code; only mobile numbers get SMS",
 	"email":"mail address","locale":"language of this person; the site''s when NULL","channels":"order in which channels are tried",
 	"quiet_from":"local time from which only urgent notices are sent","quiet_to":"local time until which only urgent notices are sent",
 	"login":"PostgreSQL role of this person, if it has one"}');

@@ -143,23 +143,30 @@ CREATE TABLE submeter.notice (
 	state text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'sending', 'accepted', 'failed', 'cancelled')),
 	tried text[] NOT NULL DEFAULT '{}',
 	outbound_id bigint,
+	address text,
 	receipt text,
 	attempts int NOT NULL DEFAULT 0,
 	next_try_at timestamptz NOT NULL,
 	accepted_at timestamptz,
+	delivery text CHECK (delivery IN ('waiting', 'delivered', 'failed', 'none')),
+	delivered_at timestamptz,
+	undelivered text[] NOT NULL DEFAULT '{}',
 	last_error text,
 	created_at timestamptz NOT NULL,
 	PRIMARY KEY (site_id, notice_id),
 	UNIQUE (site_id, dedupe_key),
 	FOREIGN KEY (site_id, account_id) REFERENCES submeter.account,
-	CHECK ((state = 'accepted') = (accepted_at IS NOT NULL))
+	CHECK ((state = 'accepted') = (accepted_at IS NOT NULL)),
+	CHECK (delivered_at IS NULL OR delivery = 'delivered')
 );
 CREATE INDEX notice_due ON submeter.notice (site_id, next_try_at) WHERE state = 'queued';
 CREATE INDEX notice_account ON submeter.notice (site_id, account_id, event);
+CREATE INDEX notice_day ON submeter.notice (site_id, created_at);
+CREATE INDEX notice_person ON submeter.notice (site_id, contact_id, created_at);
 SELECT submeter.describe('notice', 'Messages to people (通知): the outbox and its log.', '{
 	"notice_id":"the message","contact_id":"the person; NULL: the property''s own notice board","kind":"occasion","channel":"by which way","locale":"language","subject":"subject line","body":"text",
-	"event":"what it tells of: the messages to all contacts about one event share it","dedupe_key":"the same event is told once","urgent":"sent in quiet hours too","facts":"what the texts were filled with","state":"queued, sending (the courier has it), accepted (by the channel), failed or cancelled","tried":"channels that did not take it","outbound_id":"its request in the courier''s outbox","receipt":"the provider''s number of it","attempts":"tries so far",
-	"next_try_at":"when to try (again)","accepted_at":"when the channel took it","last_error":"why the last try failed"}');
+	"event":"what it tells of: the messages to all contacts about one event share it","dedupe_key":"the same event is told once","urgent":"sent in quiet hours too","facts":"what the texts were filled with","state":"queued, sending (the courier has it), accepted (by the channel), failed or cancelled","tried":"channels that did not take it","outbound_id":"its request in the courier''s outbox","address":"where it went, partly hidden","receipt":"the provider''s number of it","attempts":"tries so far",
+	"next_try_at":"when to try (again)","accepted_at":"when the channel took it","delivery":"what the provider says became of it: waiting, delivered, failed, none (it never said); NULL where it says nothing","delivered_at":"when it arrived, by the provider","undelivered":"channels that took it and did not deliver it: not used for it again","last_error":"why the last try failed"}');
 
 CREATE TABLE submeter.alarm_rule (
 	rule text PRIMARY KEY,

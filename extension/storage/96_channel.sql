@@ -30,7 +30,7 @@ CREATE TABLE submeter.device (
 );
 CREATE INDEX device_contact ON submeter.device (site_id, contact_id);
 SELECT submeter.describe('device', 'Where a person can be reached by push: apps, browsers, and the person''s id at a WeChat account.', '{
-	"device_id":"the device","contact_id":"whose it is","kind":"jpush (an app), webpush (a browser) or wechat","token":"registration id, push address of the browser, or openid","keys":"for webpush: p256dh and auth of the browser",
+	"device_id":"the device","contact_id":"whose it is","kind":"jpush (an app), webpush (a browser) or wechat","token":"registration id, push address of the browser, or openid","keys":"for webpush: p256dh and auth of the browser; for wechat: appid of the account that knows the person by this openid",
 	"registered_at":"when it was last registered","gone_at":"since when the provider does not know it any more"}');
 
 CREATE TABLE submeter.channel_token (
@@ -54,3 +54,4 @@ SELECT submeter.audited('notice_channel');
 CREATE INDEX outbound_notice ON submeter.outbound (site_id, ((ref ->> 'notice_id')::bigint)) WHERE kind IN ('notice', 'paid_notice');
 CREATE INDEX notice_warned ON submeter.notice (site_id, contact_id) WHERE kind = 'low_balance';
 CREATE TRIGGER check_template BEFORE INSERT OR UPDATE ON submeter.notice_template FOR EACH ROW EXECUTE FUNCTION submeter.check_template();
+CREATE TRIGGER check_contact BEFORE INSERT OR UPDATE OF name, phone, email, channels ON submeter.contact FOR EACH ROW EXECUTE FUNCTION submeter.check_contact();
