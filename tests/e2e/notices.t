@@ -26,8 +26,8 @@ channels_make()
 		channel dingtalk dingtalk "{\"endpoint\":\"$CHANNELS\"}" token t sign SECding &&
 		channel feishu feishu "{\"endpoint\":\"$CHANNELS\"}" token t sign SECfeishu &&
 		channel wecom wecom "{\"endpoint\":\"$CHANNELS\"}" token wecomkey &&
-		channel app jpush "{\"endpoint\":\"$CHANNELS\",\"app_key\":\"appkey\"}" master_secret master &&
-		channel wechat wechat "{\"endpoint\":\"$CHANNELS\",\"appid\":\"wxapp\",$texts}" app_secret wxsecret &&
+		channel app jpush "{\"endpoint\":\"$CHANNELS\",\"report_endpoint\":\"$CHANNELS\",\"app_key\":\"appkey\"}" master_secret master &&
+		channel wechat wechat "{\"endpoint\":\"$CHANNELS\",\"authorize_endpoint\":\"$CHANNELS\",\"return_hosts\":[\"pay.mall.example\"],\"appid\":\"wxapp\",$texts}" app_secret wxsecret &&
 		channel hook webhook "{\"url\":\"$CHANNELS/hook\"}" key whsec &&
 		channel push webpush '{"subject":"mailto:power@mall.example"}' &&
 		sql "SELECT submeter.make_push_key(1, 'push')" >/dev/null
@@ -55,6 +55,45 @@ is_accepted()
 	[ "$(sql "SELECT state || ' ' || channel FROM submeter.notice WHERE notice_id = $1")" = "accepted $2" ]
 }
 
+# became ID STATE: whether the provider says so of a message; it is asked now and not in some minutes.
+became()
+{
+	sql "UPDATE submeter.outbound SET not_before = now() WHERE kind = 'receipt' AND state = 'queued' AND not_before > now(); NOTIFY submeter_courier"
+	[ "$(sql "SELECT delivery FROM submeter.notice WHERE notice_id = $1")" = "$2" ]
+}
+
+became_accepted()
+{
+	became "$1" failed
+	is_accepted "$1" "$2"
+}
+
+# visit URL: a person opens it inside WeChat; prints "CODE STATE" of the address WeChat sends the person back to
+visit()
+{
+	/usr/bin/python3 -c 'import http.client, sys, urllib.parse
+to = urllib.parse.urlsplit(sys.argv[1])
+link = http.client.HTTPConnection(to.netloc)
+link.request("GET", to.path + "?" + to.query)
+back = urllib.parse.urlsplit(link.getresponse().getheader("Location"))
+asked = dict(urllib.parse.parse_qsl(back.query))
+assert (back.netloc, asked["a"]) == ("pay.mall.example", "1")
+print(asked["code"], asked["state"])' "$1"
+}
+
+# login PERSON: the person's login at WeChat; CODE and LOGIN afterwards
+login()
+{
+	local state
+	read -r CODE state <<<"$(visit "$(sql "SELECT submeter.begin_wechat_login(1, $1, 'wechat', 'https://pay.mall.example/me?a=1')")")"
+	LOGIN=$(sql "SELECT submeter.finish_wechat_login(1, '$state', '$CODE')")
+}
+
+login_is()
+{
+	[ "$(sql "SELECT concat_ws(' ', state, detail) FROM submeter.check_wechat_login(1, $LOGIN)")" = "$1" ]
+}
+
 fault()
 {
 	/usr/bin/python3 -c 'import sys, urllib.request
@@ -77,7 +116,7 @@ heard()
 
 setup 'start the host outside' sink_start
 setup 'start the other ends' channels_start
-setup 'start the server' field_start "submeter.databases = 'postgres'" 'submeter.naptime = 20ms'
+setup 'start the server' field_start "submeter.databases = 'postgres'" 'submeter.naptime = 20ms' 'log_statement = all'
 setup 'make notices quick' sql "UPDATE submeter.duty SET every = '100 ms' WHERE duty = 'notices';
 	INSERT INTO submeter.credit_policy (site_id, code, mode, low_balances) VALUES (1, 'p', 'automatic', '{}');
 	UPDATE submeter.site SET time_zone = 'Asia/Shanghai', default_policy_id = (SELECT policy_id FROM submeter.credit_policy WHERE code = 'p')"
@@ -110,12 +149,22 @@ like "$(heard aliyun)" '"PhoneNumbers": "13800000002".*4\.50' 'the SMS says how 
 like "$(heard webhook)" '面馆<7>' 'the hook gets the whole message'
 isnt "$(sql "SELECT receipt FROM submeter.notice WHERE contact_id = 2")" '' "the provider's number is kept"
 
+# Receipts
+by_sms=$(sql "SELECT notice_id FROM submeter.notice WHERE contact_id = 2")
+by_sms2=$(sql "SELECT notice_id FROM submeter.notice WHERE contact_id = 3")
+fault tencent_query pending
+wait_for 60 'an SMS by Aliyun has arrived' became "$by_sms" delivered
+wait_for 60 'one by Tencent Cloud too, though nobody knew at first' became "$by_sms2" delivered
+is "$(sql "SELECT bool_and(delivered_at BETWEEN accepted_at - interval '2 s' AND now() + interval '2 s') FROM submeter.notice WHERE delivery = 'delivered'")" t 'when, is on record'
+is "$(sql "SELECT count(*) FROM submeter.outbound WHERE kind = 'receipt' AND attempts = 2 AND state = 'delivered'")" 1 'who did not know was asked again'
+
 # Devices
 setup 'a person with an app' person 20 app
 setup 'the app registers' sql "SELECT submeter.register_device(1, 20, 'jpush', '190e35f7e0d8f00')"
 id=$(tell 20)
 wait_for 60 'a push to an app is taken' is_accepted "$id" app
 like "$(heard jpush)" '190e35f7e0d8f00' 'to the registered one'
+wait_for 60 'and is on it' became "$id" delivered
 setup 'a person with a browser' person 21 push,mail
 browser=$(/usr/bin/python3 -c 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1] + "/browser").read().decode())' "$CHANNELS")
 setup 'browsers of the test are not behind TLS' sql "INSERT INTO submeter.device (site_id, contact_id, kind, token, keys) SELECT 1, 21, 'webpush', b ->> 'endpoint', b -> 'keys' FROM (SELECT '$browser'::jsonb AS b) x"
@@ -133,7 +182,29 @@ wait_for 60 'a token is fetched and the template message taken' is_accepted "$id
 is "$(sql "SELECT count(*) FROM submeter.outbound WHERE kind = 'wechat_token' AND (answer IS NOT NULL OR state <> 'delivered')")" 0 'the token is not left in the outbox'
 fault wechat gone
 id=$(tell 22 tripped)
-wait_for 30 'a token that another took is fetched anew' says 2 grep -c '"channel": "wechat_token"' "$SINK/log"
+wait_for 60 'a token that another took is fetched anew' says 2 grep -c '"channel": "wechat_token"' "$SINK/log"
+
+# A login at WeChat
+setup 'a person who is to log in at WeChat' person 23 wechat
+setup 'the person comes back with a code' login 23
+wait_for 60 'WeChat says whose it is' login_is done
+is "$(sql "SELECT token ~ '^o[0-9a-f]{26}\$' AND keys = '{\"appid\":\"wxapp\"}' FROM submeter.device WHERE contact_id = 23")" t 'the openid is a device of the person'
+id=$(tell 23)
+wait_for 60 'a template message goes to it' is_accepted "$id" wechat
+like "$(heard wechat_send)" "$(sql "SELECT token FROM submeter.device WHERE contact_id = 23")" 'to that one'
+used=$CODE
+setup 'the person logs in again' login 23
+wait_for 60 'which works' login_is done
+state=$(sql "SELECT substring(submeter.begin_wechat_login(1, 23, 'wechat', 'https://pay.mall.example/me') FROM 'state=([0-9a-f]+)')")
+LOGIN=$(sql "SELECT submeter.finish_wechat_login(1, '$state', '$used')")
+wait_for 60 'a code that was used says nothing' login_is 'failed 40163: the code was used already'
+state=$(sql "SELECT substring(submeter.begin_wechat_login(1, 23, 'wechat', 'https://pay.mall.example/me') FROM 'state=([0-9a-f]+)')")
+LOGIN=$(sql "SELECT submeter.finish_wechat_login(1, '$state', 'a-code-of-nobody')")
+wait_for 60 'nor does an invented one' login_is 'failed 40029: the code is not valid'
+fault wechat_openid snapshot
+setup 'the person looks at a snapshot' login 23
+wait_for 60 'which is nobody' login_is "failed the page was open in WeChat's snapshot mode: the person opens it in full and tries again"
+is "$(sql "SELECT count(*) FROM submeter.device WHERE contact_id = 23")" 2 'and is no device'
 
 # Refusals
 setup 'a person with three ways' person 30 sms,sms2,mail
@@ -148,11 +219,20 @@ fault aliyun drop
 id=$(tell 31)
 wait_for 60 'an SMS that may have arrived: the mail goes out' is_accepted "$id" mail
 is "$(($(grep -c '"channel": "aliyun"' "$SINK/log") - before))" 1 'and the SMS is not sent again'
+setup 'a person whose telephone is gone' person 33 sms,mail
+before=$(grep -c '"PhoneNumbers": "13800000033"' "$SINK/log")
+fault aliyun lost
+id=$(tell 33)
+wait_for 60 'an SMS is taken' is_accepted "$id" sms
+wait_for 60 'and did not arrive: the mail goes out' became_accepted "$id" mail
+is "$(sql "SELECT undelivered || tried FROM submeter.notice WHERE notice_id = $id")" '{sms,sms}' 'which is on record'
+is "$(($(grep -c '"PhoneNumbers": "13800000033"' "$SINK/log") - before))" 1 'and the SMS was sent once'
 setup 'a person who is nowhere' person 32 mail
 setup 'whose mail is refused' sql "UPDATE submeter.contact SET email = 'never@bakery.example' WHERE contact_id = 32"
 id=$(tell 32 tripped)
 wait_for 60 'nobody was told' says 't' sql "SELECT tried = '{}' AND attempts > 0 AND accepted_at IS NULL AND last_error ~ '550' FROM submeter.notice WHERE notice_id = $id"
-is "$(sql "SELECT count(*) FROM submeter.notice WHERE body ~ 's3cret|ali secret|master' OR last_error ~ 's3cret|ali secret|master'")" 0 'no secret is on record'
-ok 'nor in logs' eval '! grep -qE "s3cret|ali secret|tencent secret|wxsecret|whsec" "$COURIER_LOG" "$(server_log db)"'
+ok 'no secret is in logs, though every statement is' eval '! grep -qE "s3cret|ali secret|tencent secret|wxsecret|whsec|$used|$CODE" "$COURIER_LOG" "$(server_log db)"'
+is "$(sql "SELECT count(*) FROM submeter.notice WHERE body ~ 's3cret|ali secret|master' OR last_error ~ 's3cret|ali secret|master'")" 0 'nor on record'
+is "$(sql "SELECT count(*) FROM submeter.outbound o WHERE o::text ~ 'wxsecret|$used|$CODE' OR encode(answer, 'escape') ~ 'refresh_token'")" 0 'nor in the outbox'
 ok 'the courier ends when it is told to' courier_end TERM first
 done_testing

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The other ends of notice channels: SMS gates, robots, push services, a WeChat account and a hook.
+"""The other ends of notice channels: SMS gates, robots, push services, a WeChat account with its login, and a hook.
 
     channels.py DIR        prints "ready PORT"; DIR/log gets a line of JSON for every call
 
@@ -7,8 +7,11 @@ Each checks signatures as its provider's documents say and answers as it does, a
 provider's own error; the paths are the providers'. Web Push is opened with the browser's key. Written
 from the documents with python3-cryptography; nothing is shared with the code that is tested.
 
-Secrets are fixed (see SECRETS). GET /browser tells the keys of a new browser and its push address.
-Faults: POST /fault {"channel": NAME, "answer": "throttle"|"refuse"|"gone"|"drop"} for the next call.
+Secrets are fixed (see SECRETS). GET /browser tells the keys of a new browser and its push address. What was
+sent can be asked about as at the provider: QuerySendDetails (Aliyun), PullSmsSendStatusByPhoneNumber (Tencent
+Cloud), /v3/status/message (JPush). GET /connect/oauth2/authorize is a person who opens it inside WeChat.
+Faults: POST /fault {"channel": NAME, "answer": "throttle"|"refuse"|"gone"|"drop"|"lost"|"pending"|"snapshot"} for the
+next call: lost, a message that is accepted and does not arrive; pending, one nobody knows about yet.
 """
 import base64
 import hashlib
@@ -16,6 +19,7 @@ import hmac
 import http.server
 import json
 import os
+import re
 import secrets
 import sys
 import threading
@@ -35,6 +39,8 @@ browsers = {}
 faults = {}
 tokens = {}
 seen = set()
+sent = {}
+codes = {}
 lock = threading.Lock()
 
 
@@ -56,11 +62,22 @@ def fault(name):
         return faults.pop(name, None)
 
 
+def remember(number, whom, wrong):
+    """What becomes of a message that was accepted."""
+    with lock:
+        sent[number] = (whom, 'lost' if wrong == 'lost' else 'arrived')
+
+
+def china_day(stamp):
+    return time.strftime('%Y-%m-%d', time.gmtime(stamp + 8 * 3600))
+
+
 # Each: (status, answer or None to drop, what to log)
 
 def aliyun(call):
-    """ACS3-HMAC-SHA256 of SendSms."""
-    wrong = fault('aliyun')
+    """ACS3-HMAC-SHA256 of SendSms and QuerySendDetails."""
+    action = call.headers['x-acs-action']
+    wrong = fault('aliyun') if action == 'SendSms' else None
     if wrong == 'drop':
         return 0, None, {}
     auth = dict(part.split('=', 1) for part in call.headers['authorization'].split(' ', 1)[1].split(','))
@@ -73,19 +90,40 @@ def aliyun(call):
     fields = dict(urllib.parse.parse_qsl(call.query))
     if auth['Signature'] != mac(SECRETS['aliyun'], text).hexdigest():
         return 400, {'Code': 'SignatureDoesNotMatch', 'Message': 'expected ' + text}, {}
-    if abs(stamp - time.time()) > 900 or call.headers['x-acs-action'] != 'SendSms':
+    if abs(stamp - time.time()) > 900 or call.headers['x-acs-version'] != '2017-05-25':
         return 400, {'Code': 'InvalidTimeStamp.Expired', 'Message': 'clock'}, {}
     if call.headers['x-acs-signature-nonce'] in seen:
         return 400, {'Code': 'SignatureNonceUsed', 'Message': 'nonce'}, {}
     seen.add(call.headers['x-acs-signature-nonce'])
+    if action == 'QuerySendDetails':
+        return 200, aliyun_details(fields), fields
+    if action != 'SendSms':
+        return 404, {'Code': 'InvalidAction.NotFound', 'Message': action}, fields
     if wrong == 'throttle':
         return 200, {'Code': 'isv.BUSINESS_LIMIT_CONTROL', 'Message': '触发小时级流控'}, fields
     json.loads(fields['TemplateParam'])
-    return 200, {'Code': 'OK', 'BizId': '9006%d^0' % len(seen), 'RequestId': secrets.token_hex(8), 'Message': 'OK'}, fields
+    if not re.fullmatch(r'1[3-9]\d{9}|[1-9]\d{6,14}', fields['PhoneNumbers']):
+        return 200, {'Code': 'isv.MOBILE_NUMBER_ILLEGAL', 'Message': fields['PhoneNumbers']}, fields
+    number = '9006%d^0' % len(seen)
+    remember(number, fields['PhoneNumbers'], wrong)
+    return 200, {'Code': 'OK', 'BizId': number, 'RequestId': secrets.token_hex(8), 'Message': 'OK'}, fields
+
+
+def aliyun_details(fields):
+    """QuerySendDetails: SendStatus 1 waits for the operator, 2 failed, 3 arrived."""
+    if not {'PhoneNumber', 'SendDate', 'PageSize', 'CurrentPage'} <= set(fields) or not 1 <= int(fields['PageSize']) <= 50:
+        return {'Code': 'MissingParameter', 'Message': 'PhoneNumber, SendDate, PageSize, CurrentPage'}
+    whom, fate = sent.get(fields.get('BizId'), (None, None))
+    found = []
+    if whom == fields['PhoneNumber'] and fields['SendDate'] == china_day(time.time()).replace('-', ''):
+        status = 1 if fault('aliyun_query') == 'pending' else 3 if fate == 'arrived' else 2
+        found.append({'PhoneNum': whom, 'SendStatus': status, 'ErrCode': {1: '', 2: 'MOBILE_NOT_ON_SERVICE', 3: 'DELIVERED'}[status], 'Content': '【商场】',
+                      'SendDate': china_day(time.time()) + ' 00:00:00', 'ReceiveDate': time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(time.time() + 8 * 3600))})
+    return {'Code': 'OK', 'Message': 'OK', 'RequestId': 'r', 'TotalCount': str(len(found)), 'SmsSendDetailDTOs': {'SmsSendDetailDTO': found}}
 
 
 def tencent(call):
-    """TC3-HMAC-SHA256 of SendSms."""
+    """TC3-HMAC-SHA256 of SendSms and PullSmsSendStatusByPhoneNumber."""
     scheme, rest = call.headers['authorization'].split(' ', 1)
     auth = dict(part.strip().split('=', 1) for part in rest.split(','))
     day, service, end = auth['Credential'].split('/')[1:]
@@ -105,10 +143,30 @@ def tencent(call):
     if abs(int(stamp) - time.time()) > 300 or time.strftime('%Y-%m-%d', time.gmtime(int(stamp))) != day:
         return refuse('AuthFailure.SignatureExpire')
     asked = json.loads(call.body)
-    if fault('tencent') == 'throttle':
+    if call.headers['x-tc-version'] != '2021-01-11':
+        return refuse('NoSuchVersion')
+    if call.headers['x-tc-action'] == 'PullSmsSendStatusByPhoneNumber':
+        if asked['Offset'] != 0 or not 1 <= asked['Limit'] <= 100 or asked['BeginTime'] < time.time() - 7 * 86400 or not asked['PhoneNumber'].startswith('+'):
+            return refuse('InvalidParameter')
+        return 200, {'Response': {'PullSmsSendStatusSet': tencent_reports(asked), 'RequestId': 'r'}}, asked
+    if call.headers['x-tc-action'] != 'SendSms':
+        return refuse('InvalidAction')
+    wrong = fault('tencent')
+    if wrong == 'throttle':
         return 200, {'Response': {'SendStatusSet': [{'Code': 'LimitExceeded.PhoneNumberDailyLimit', 'Message': 'limit'}]}}, asked
-    return 200, {'Response': {'SendStatusSet': [{'SerialNo': '2028:%d' % time.time_ns(), 'PhoneNumber': asked['PhoneNumberSet'][0],
+    number = '2028:%d' % time.time_ns()
+    remember(number, asked['PhoneNumberSet'][0], wrong)
+    return 200, {'Response': {'SendStatusSet': [{'SerialNo': number, 'PhoneNumber': asked['PhoneNumberSet'][0],
                                                  'Code': 'Ok', 'Message': 'send success'}], 'RequestId': 'r'}}, asked
+
+
+def tencent_reports(asked):
+    """Reports of the operators about one number; a message without one is not in the list."""
+    if fault('tencent_query') == 'pending':
+        return []
+    return [{'CountryCode': '86', 'SubscriberNumber': whom[3:], 'PhoneNumber': whom, 'SerialNo': number, 'UserReceiveTime': int(time.time()), 'SessionContext': '',
+             'ReportStatus': 'SUCCESS' if fate == 'arrived' else 'FAIL', 'Description': 'DELIVRD' if fate == 'arrived' else 'UNDELIV'}
+            for number, (whom, fate) in list(sent.items()) if whom == asked['PhoneNumber']]
 
 
 def dingtalk(call):
@@ -136,14 +194,32 @@ def wecom(call):
     return 200, {'errcode': 0, 'errmsg': 'ok'}, asked
 
 
+def jpush_knows(call):
+    return call.headers.get('authorization') == 'Basic ' + base64.b64encode(':'.join(SECRETS['jpush']).encode()).decode()
+
+
 def jpush(call):
-    want = 'Basic ' + base64.b64encode(':'.join(SECRETS['jpush']).encode()).decode()
-    if call.headers.get('authorization') != want:
+    if not jpush_knows(call):
         return 401, {'error': {'code': 1004, 'message': 'authentication failed'}}, {}
     asked = json.loads(call.body)
-    if fault('jpush') == 'gone':
+    wrong = fault('jpush')
+    if wrong == 'gone':
         return 400, {'error': {'code': 1011, 'message': 'cannot find user by this audience'}}, asked
-    return 200, {'sendno': '0', 'msg_id': str(time.time_ns())}, asked
+    if len(json.dumps(asked['notification'], ensure_ascii=False).encode()) > 4000:
+        return 400, {'error': {'code': 1005, 'message': 'The length of the notification is too long'}}, asked
+    number = str(time.time_ns())
+    remember(number, asked['audience']['registration_id'][0], wrong)
+    return 200, {'sendno': '0', 'msg_id': number}, asked
+
+
+def jpush_status(call):
+    """0 on the device, 1 not, 2 no registration id of the app, 3 not sent to it."""
+    if not jpush_knows(call):
+        return 401, {'error': {'code': 3001, 'message': 'Basic authentication failed'}}, {}
+    asked = json.loads(call.body)
+    whom, fate = sent.get(str(asked['msg_id']), (None, None))
+    return 200, {token: {'status': 2 if fate is None else 3 if token != whom else 1 if fate == 'lost' or asked['date'] != china_day(time.time()) else 0}
+                 for token in asked['registration_ids']}, asked
 
 
 def wechat_token(call):
@@ -163,6 +239,37 @@ def wechat_send(call):
     if any(len(value['value']) > 20 for value in asked['data'].values()):
         return 200, {'errcode': 47003, 'errmsg': 'argument invalid!'}, asked
     return 200, {'errcode': 0, 'errmsg': 'ok', 'msgid': time.time_ns() % 10 ** 12}, asked
+
+
+def wechat_person(call):
+    """A person opens the address of a login inside WeChat: scope snsapi_base asks nobody anything."""
+    names = [part.split('=', 1)[0] for part in call.query.split('&')]
+    asked = dict(urllib.parse.parse_qsl(call.query))
+    if names != ['appid', 'redirect_uri', 'response_type', 'scope', 'state'] or asked['appid'] != SECRETS['wechat'][0] or asked['response_type'] != 'code' \
+            or asked['scope'] != 'snsapi_base' or not re.fullmatch('[0-9A-Za-z]{1,128}', asked['state']):
+        return 400, {'errmsg': '参数错误'}, asked
+    code = secrets.token_hex(16)
+    codes[code] = 'o' + secrets.token_hex(13)
+    back = urllib.parse.urlsplit(asked['redirect_uri'])
+    query = urllib.parse.urlencode(urllib.parse.parse_qsl(back.query) + [('code', code), ('state', asked['state'])])
+    return 302, {'location': urllib.parse.urlunsplit(back._replace(query=query))}, {'person': codes[code]}
+
+
+def wechat_openid(call):
+    """Whose a code is: each can be exchanged once."""
+    asked = dict(urllib.parse.parse_qsl(call.query))
+    if (asked.get('appid'), asked.get('secret')) != SECRETS['wechat'] or asked.get('grant_type') != 'authorization_code':
+        return 200, {'errcode': 40125, 'errmsg': 'invalid appsecret'}, {}
+    with lock:
+        openid = codes.get(asked['code'])
+        if openid:
+            codes[asked['code']] = ''
+    if openid is None:
+        return 200, {'errcode': 40029, 'errmsg': 'invalid code'}, {}
+    if openid == '':
+        return 200, {'errcode': 40163, 'errmsg': 'code been used'}, {}
+    answer = {'access_token': secrets.token_hex(20), 'expires_in': 7200, 'refresh_token': secrets.token_hex(20), 'openid': openid, 'scope': 'snsapi_base'}
+    return 200, dict(answer, is_snapshotuser=1) if fault('wechat_openid') == 'snapshot' else answer, {'openid': openid}
 
 
 def webhook(call):
@@ -217,7 +324,8 @@ def webpush(call):
 
 
 ROUTES = {'/': None, '/robot/send': dingtalk, '/cgi-bin/webhook/send': wecom, '/v3/push': jpush, '/hook': webhook,
-          '/cgi-bin/stable_token': wechat_token, '/cgi-bin/message/template/send': wechat_send}
+          '/cgi-bin/stable_token': wechat_token, '/cgi-bin/message/template/send': wechat_send, '/v3/status/message': jpush_status,
+          '/connect/oauth2/authorize': wechat_person, '/sns/oauth2/access_token': wechat_openid}
 
 
 class Call:
@@ -239,7 +347,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        self.reply(200, new_browser(self.server.server_address[1]) if self.path == '/browser' else {})
+        if self.path == '/browser':
+            return self.reply(200, new_browser(self.server.server_address[1]))
+        return self.do_POST()
 
     def do_POST(self):
         call = Call(self)
@@ -264,6 +374,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def reply(self, status, answer):
         data = b'' if status == 204 else json.dumps(answer, ensure_ascii=False).encode()
         self.send_response(status)
+        if status == 302:
+            self.send_header('Location', answer['location'])
         if status != 204:
             self.send_header('Content-Length', str(len(data)))
         self.end_headers()
