@@ -133,3 +133,36 @@ INSERT INTO submeter.notice_template (kind, channel, locale, subject, body) VALU
 INSERT INTO submeter.notice_template (kind, channel, locale, subject, body) VALUES ('low_balance', 'mail', 'en', '{unit}: {available}', 'Only {available} {currency} left.');
 SELECT * FROM submeter.preview_notice(1, 1, 'low_balance', 'en', 'mail', '{"available":12.5}', '2026-01-01');
 SELECT * FROM submeter.preview_notice(1, 99, 'low_balance', 'en');
+
+-- 8. What a channel takes at most: cut between two letters, however many bytes these have, and as it stands on the wire.
+SELECT bytes, submeter.text_within(t, bytes) AS cut, octet_length(submeter.text_within(t, bytes)) AS has FROM unnest(ARRAY['abcdefghij', '余额不足请充值', '𠮷𠮷𠮷', 'é€𠮷é€𠮷']) t, unnest('{7,8,9,10,11}'::int[]) bytes ORDER BY t COLLATE "C", bytes;
+SELECT submeter.text_within('', 10) = '' AS nothing, submeter.text_within('abc', 3) AS just, submeter.text_of('电表电表', 3) AS letters, submeter.text_of('电表电', 3) AS fits;
+CREATE FUNCTION pg_temp.long(channel text, letter text, address text DEFAULT '', keys jsonb DEFAULT '{}') RETURNS submeter.notice_message LANGUAGE sql AS $$
+	SELECT ROW(1, 7, 9, 'low_balance', c.channel, c.settings, coalesce(c.settings ->> 'endpoint', k.host), '店主', long.address, long.keys, 'zh', repeat(letter, 250), repeat(letter, 5000),
+		jsonb_build_object('available', '5.00', 'unit', E'\n' || repeat(letter, 100)), false, '2020-09-06 02:47:53+00')::submeter.notice_message
+	FROM submeter.notice_channel c JOIN submeter.channel_kind k USING (kind) WHERE c.channel = long.channel $$;
+SELECT submeter.set_secret(1, 'channel/dingtalk/token', 'TOKEN');
+SELECT submeter.set_channel(1, 'app', 'jpush', '{"app_key":"k"}');
+SELECT submeter.set_secret(1, 'channel/app/master_secret', 'x');
+INSERT INTO submeter.channel_token (site_id, channel, sealed, expires_at) VALUES (1, 'wechat', submeter.secret_seal('token', 'token:1:wechat'), 'infinity');
+SELECT letter, octet_length(convert_from(w.body, 'UTF8')::jsonb #>> '{text,content}') BETWEEN 1900 AND 2048 AS wecom, octet_length(d.body) BETWEEN 5000 AND 20000 AS dingtalk, octet_length(f.body) BETWEEN 5000 AND 20000 AS feishu,
+	octet_length(convert_to((convert_from(j.body, 'UTF8')::jsonb -> 'notification')::text, 'UTF8')) BETWEEN 1500 AND 4000 AS jpush,
+	octet_length(submeter.webpush_text(pg_temp.long('push', letter))) BETWEEN 1900 AND 3993 AS webpush, octet_length(p.body) < 4096 AS sealed,
+	length(convert_from(x.body, 'UTF8')::jsonb #>> '{data,thing1,value}') AS thing, length((convert_from(t.body, 'UTF8')::jsonb #>> '{TemplateParamSet,1}')) AS field
+FROM unnest(ARRAY['a', '余', '𠮷', '"', E'\n']) letter, submeter.build_wecom(pg_temp.long('wecom', letter)) w, submeter.build_dingtalk(pg_temp.long('dingtalk', letter)) d, submeter.build_feishu(pg_temp.long('feishu', letter)) f,
+	submeter.build_jpush(pg_temp.long('app', letter)) j, submeter.build_wechat_template(pg_temp.long('wechat', letter)) x, submeter.build_sms_tencent(pg_temp.long('sms2', letter, '13800000001')) t,
+	submeter.build_webpush(pg_temp.long('push', letter, 'https://push.example/abc', '{"p256dh":"BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4","auth":"BTBZMqHH6r4Tts7J_aSIgg"}')) p;
+SELECT k, submeter.wechat_field(pg_temp.long('wechat', '余'), k, 'unit') AS field FROM unnest('{thing2,phrase3,name1,character_string4,amount5,car_number1,time6}'::text[]) k;
+-- a subject is one line, whatever it is filled with
+SELECT length(subject) AS letters, subject ~ '[[:cntrl:]]' AS lines FROM submeter.notice_text('low_balance', 'en', 'file', jsonb_build_object('unit', E'101\r\nBcc: all@example.org' || repeat('x', 500)));
+SELECT replace(body, E'\n', '|') AS body FROM submeter.notice_text('low_balance', 'en', 'file', jsonb_build_object('tenant', E'a\tb\x07c\r\n电表'));
+
+-- 9. In the words of the channel it goes by; a crowd of messages does not overrun a budget.
+DELETE FROM submeter.outbound;
+DELETE FROM submeter.notice;
+UPDATE submeter.notice_channel SET month_budget = 2 WHERE channel = 'sms';
+UPDATE submeter.contact SET channels = '{sms,mail}', phone = '1380000000' || contact_id, email = 'person' || contact_id || '@shop.example', locale = 'en';
+INSERT INTO submeter.contact (site_id, contact_id, tenant_id, name, phone, email, channels, locale) SELECT 1, n, 1, 'Clerk ' || n, '1390000000' || n, 'clerk' || n || '@shop.example', '{sms,mail}', 'en' FROM generate_series(4, 6) n;
+SELECT submeter.queue_notice(1, 1, 'low_balance', 'crowd', '{"available":5,"threshold":20}', now()) > 0 AS queued, submeter.deliver_notices(1);
+SELECT channel, count(*), min(subject) AS subject FROM submeter.notice GROUP BY channel ORDER BY channel;
+SELECT submeter.sent_in_month(1, 'sms', now()) AS spent, count(*) AS waiting FROM submeter.outbound WHERE channel = 'sms';

@@ -169,13 +169,13 @@ CREATE FUNCTION submeter.notice_text(kind text, locale text, channel text, facts
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT submeter.notice_line(submeter.notice_fill(t.subject, notice_text.facts)), submeter.notice_fill(t.body, notice_text.facts)
+	SELECT submeter.notice_line(submeter.notice_fill(t.subject, notice_text.facts)), regexp_replace(submeter.notice_fill(t.body, notice_text.facts), '[\u0001-\u0009\u000b-\u001f\u007f]', ' ', 'g')
 	FROM submeter.notice_template t
 	WHERE t.kind = notice_text.kind AND t.locale = notice_text.locale AND t.channel IN (notice_text.channel, 'file')
 	ORDER BY t.channel = notice_text.channel DESC LIMIT 1
 $$;
 COMMENT ON FUNCTION submeter.notice_text(text, text, text, jsonb) IS
-'The text of an occasion in a language, as its channel has it or else the common one, filled with facts; no row when there is none.';
+'The text of an occasion in a language, as its channel has it or else the common one, filled with facts; no row when there is none. A subject is one line, and no text has control characters but line feeds.';
 
 CREATE FUNCTION submeter.mask_address(address text) RETURNS text
 LANGUAGE sql IMMUTABLE

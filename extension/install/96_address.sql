@@ -18,7 +18,7 @@ AS $$
 	SELECT CASE
 		WHEN phone_fault.phone IS NULL OR submeter.mobile_number(phone_fault.phone) IS NOT NULL THEN NULL
 		-- Landlines and service numbers of the mainland can be called, though they take no message.
-		WHEN phone_fault.phone ~ '^(0[1-9][0-9]{8,10}|400[0-9]{7}|\+86[1-9][0-9]{8,10})$' AND phone_fault.phone !~ '^\+861[0-9]{10}$' THEN NULL
+		WHEN phone_fault.phone ~ '^(0[1-9][0-9]{8,10}|400[0-9]{7}|\+86(10[0-9]{8}|[2-9][0-9]{8,10}))$' THEN NULL
 		WHEN phone_fault.phone !~ '^\+?[0-9]*$' THEN 'It has something else in it than digits.'
 		WHEN phone_fault.phone ~ '^00' THEN 'It begins with 00 in place of +.'
 		WHEN phone_fault.phone ~ '^86' THEN 'It has a country code without +.'

@@ -320,7 +320,7 @@ CREATE FUNCTION submeter.build_jpush(message submeter.notice_message) RETURNS su
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	-- All of it together has at most 4000 bytes.
+	-- All of it together has at most 4000 bytes as it stands in JSON, where a quote takes two.
 	SELECT submeter.json_request((build_jpush.message).endpoint || '/v3/push', jsonb_build_object('platform', 'all',
 		'audience', jsonb_build_object('registration_id', jsonb_build_array((build_jpush.message).address)),
 		'notification', jsonb_build_object('alert', t.title,
@@ -328,7 +328,7 @@ AS $$
 			'ios', jsonb_build_object('alert', jsonb_build_object('title', t.title, 'body', t.alert), 'extras', jsonb_build_object('kind', (build_jpush.message).kind))),
 		'options', jsonb_build_object('time_to_live', 86400, 'apns_production', coalesce((build_jpush.message).settings -> 'production', 'true'))),
 		ARRAY[submeter.jpush_login(build_jpush.message)])
-	FROM (SELECT submeter.text_within((build_jpush.message).subject, 200) AS title, submeter.text_within((build_jpush.message).body, 1000) AS alert) t
+	FROM (SELECT submeter.text_within((build_jpush.message).subject, 150) AS title, submeter.text_within((build_jpush.message).body, 600) AS alert) t
 $$;
 COMMENT ON FUNCTION submeter.build_jpush(submeter.notice_message) IS 'Channel jpush: push v3 to one registration id. 55000 without the secret.';
 
