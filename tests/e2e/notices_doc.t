@@ -19,7 +19,7 @@ server_createdb notices tour || bail 'no database'
 ok 'the chapter has its statements' test "$(grep -c ';' "$work/tour.sql")" -gt 25
 server_psql notices tour -v ON_ERROR_STOP=1 -f "$work/tour.sql" >"$work/out" 2>"$work/err"
 is $? 0 'every statement runs' || diag "$(cat "$work/err")"
-is "$(grep -c '^wanted ' "$work/out")" 5 'results are written beside statements'
+is "$(grep -c '^wanted ' "$work/out")" 7 'results are written beside statements'
 is "$(awk '/^wanted / { sub(/^wanted /, ""); if ($0 != last) print "wanted " $0 ", got " last; next } { last = $0 }' "$work/out")" '' \
 	'and they are what the statements give'
 is "$(server_psql notices tour -c "SELECT string_agg(k.kind, ', ') FROM submeter.channel_kind k WHERE k.kind NOT IN ('feishu', 'wecom')
