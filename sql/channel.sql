@@ -86,8 +86,13 @@ SELECT submeter.register_device(1, 2, 'fax', 'abcdefgh');
 SELECT submeter.register_device(1, 2, 'webpush', 'https://push.example/a', '{"p256dh":"short"}');
 SELECT submeter.register_device(1, 99, 'jpush', 'abcdefgh');
 SELECT submeter.register_device(1, 2, 'webpush', 'https://push.example/a', '{"p256dh":"BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4","auth":"BTBZMqHH6r4Tts7J_aSIgg"}')
-	= submeter.register_device(1, 1, 'webpush', 'https://push.example/a', '{"p256dh":"BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4","auth":"BTBZMqHH6r4Tts7J_aSIgg"}') AS one_device;
+	< submeter.register_device(1, 1, 'webpush', 'https://push.example/a', '{"p256dh":"BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4","auth":"BTBZMqHH6r4Tts7J_aSIgg"}') AS handed_on;
 SELECT contact_id, kind, gone_at FROM submeter.device;
+-- the same person in another shop keeps it for both, and again is the same device
+INSERT INTO submeter.contact (site_id, contact_id, tenant_id, name, phone) VALUES (1, 8, 1, '店主', '13800000001');
+SELECT submeter.put_device(1, 8, 'webpush', 'https://push.example/a', '{}') = submeter.put_device(1, 8, 'webpush', 'https://push.example/a', '{}') AS same;
+SELECT contact_id FROM submeter.device ORDER BY 1;
+DELETE FROM submeter.contact WHERE contact_id = 8;
 
 -- 6. The next way. The courier is played by hand.
 INSERT INTO submeter.credit_policy (site_id, code, mode) VALUES (1, 'auto', 'automatic');

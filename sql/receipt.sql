@@ -14,7 +14,7 @@ SELECT count(submeter.set_secret(1, n, 'secret')) FROM unnest('{channel/sms/key_
 
 -- 1. Questions
 CREATE FUNCTION pg_temp.message(channel text, address text) RETURNS submeter.notice_message LANGUAGE sql AS $$
-	SELECT ROW(1, 7, 9, 'low_balance', c.channel, c.settings, submeter.receipt_endpoint(c.kind, c.settings), NULL, address, '{}', 'zh', 's', 'b', '{}', false, '2020-09-06 02:47:53+00')::submeter.notice_message
+	SELECT ROW(1, 7, 9, 'low_balance', c.channel, c.settings || CASE address WHEN 'token' THEN '{"reports":true}' ELSE '{}' END::jsonb, submeter.receipt_endpoint(c.kind, c.settings), NULL, address, '{}', 'zh', 's', 'b', '{}', false, '2020-09-06 02:47:53+00')::submeter.notice_message
 	FROM submeter.notice_channel c WHERE c.channel = message.channel $$;
 -- the day is that of China, a number of the mainland has no country code there, one from abroad has no +
 SELECT regexp_replace(url, '^.*\?', '') AS asked, array_to_string(headers[1:3], ' ') AS headers FROM unnest('{13800000001,+85251234567}'::text[]) phone,
@@ -23,7 +23,7 @@ SELECT url, headers[2:4] AS headers, convert_from(body, 'UTF8') AS asked FROM su
 SELECT url, convert_from(body, 'UTF8') AS asked FROM submeter.ask_receipt_jpush(pg_temp.message('app', '190e35f7e0d8f00'), '18100287008546816', '2020-09-06 02:40+00');
 SELECT submeter.receipt_endpoint(k, s::jsonb) FROM (VALUES ('jpush', '{}'), ('jpush', '{"endpoint":"http://a"}'), ('jpush', '{"endpoint":"http://a","report_endpoint":"http://b"}'), ('sms_aliyun', '{"endpoint":"http://a"}'), ('sms_tencent', '{}')) v(k, s);
 
--- 2. Answers. Jpush: 10 minutes after sending, and 30.
+-- 2. Answers. Jpush: 10 minutes after sending, and 30, by an app that reports and one that does not.
 SELECT v.channel, v.body, (j.said).state, (j.said).at, (j.said).detail, (j.said).gone FROM (VALUES
 	('sms', '{"Code":"OK","TotalCount":"1","SmsSendDetailDTOs":{"SmsSendDetailDTO":[{"SendStatus":3,"ErrCode":"DELIVERED","ReceiveDate":"2020-09-06 10:44:13"}]}}'),
 	('sms', '{"Code":"OK","SmsSendDetailDTOs":{"SmsSendDetailDTO":[{"SendStatus":3,"ReceiveDate":"2020-02-31 10:44:13"}]}}'),
@@ -35,9 +35,9 @@ SELECT v.channel, v.body, (j.said).state, (j.said).at, (j.said).detail, (j.said)
 	('sms2', '{"Response":{"PullSmsSendStatusSet":[{"SerialNo":"other","ReportStatus":"FAIL"}]}}'), ('sms2', '{"Response":{"PullSmsSendStatusSet":[]}}'),
 	('sms2', '{"Response":{"Error":{"Code":"UnauthorizedOperation","Message":"m"}}}'), ('sms2', '7'), ('sms2', ''),
 	('app', '{"token":{"status":0}}'), ('app', '{"token":{"status":1}}'), ('app', '{"token":{"status":2}}'), ('app', '{"token":{"status":3}}'), ('app', '{"token":{"status":4}}'), ('app', '{"other":{"status":2}}'),
-	('app', '{"error":{"code":3001,"message":"Basic authentication failed"}}'), ('later', '{"token":{"status":1}}')) v(channel, body)
-CROSS JOIN LATERAL (SELECT pg_temp.message(CASE v.channel WHEN 'later' THEN 'app' ELSE v.channel END, 'token') AS m,
-	'2020-09-06 02:47:53+00'::timestamptz - CASE v.channel WHEN 'later' THEN interval '30 min' ELSE interval '10 min' END AS sent_at) x
+	('app', '{"error":{"code":3001,"message":"Basic authentication failed"}}'), ('later', '{"token":{"status":1}}'), ('silent', '{"silent":{"status":1}}')) v(channel, body)
+CROSS JOIN LATERAL (SELECT pg_temp.message(CASE WHEN v.channel IN ('later', 'silent') THEN 'app' ELSE v.channel END, CASE v.channel WHEN 'silent' THEN 'silent' ELSE 'token' END) AS m,
+	'2020-09-06 02:47:53+00'::timestamptz - CASE WHEN v.channel IN ('later', 'silent') THEN interval '30 min' ELSE interval '10 min' END AS sent_at) x
 CROSS JOIN LATERAL (SELECT CASE v.channel WHEN 'sms' THEN submeter.judge_receipt_aliyun(x.m, 'receipt', x.sent_at, 200, convert_to(v.body, 'UTF8'))
 	WHEN 'sms2' THEN submeter.judge_receipt_tencent(x.m, 'receipt', x.sent_at, 200, convert_to(v.body, 'UTF8'))
 	ELSE submeter.judge_receipt_jpush(x.m, 'receipt', x.sent_at, 200, convert_to(v.body, 'UTF8')) END AS said) j;
@@ -163,3 +163,8 @@ DELETE FROM submeter.notice;
 SELECT submeter.queue_notice(1, 1, 'recharge_received', 'e', '{"amount":7}', now()) > 0 AS queued, submeter.deliver_notices(1);
 SELECT * FROM pg_temp.answer('answered', 200, '{"Code":"isv.BUSINESS_LIMIT_CONTROL","RequestId":"R"}');
 SELECT count(*) FROM submeter.outbound WHERE kind = 'receipt' AND state = 'queued';
+-- whoever is no contact any more is told nothing
+UPDATE submeter.notice SET state = 'queued', accepted_at = NULL, tried = '{}', next_try_at = now();
+DELETE FROM submeter.contact;
+SELECT submeter.deliver_notices(1);
+SELECT state, last_error FROM submeter.notice;

@@ -132,6 +132,7 @@ BEGIN
 	UPDATE submeter.notice n
 	SET state = 'cancelled', last_error = 'queued in the original installation'
 	WHERE n.state IN ('queued', 'sending');
+	UPDATE submeter.notice n SET delivery = 'none' WHERE n.delivery = 'waiting';
 	-- Of requests to the outside the original may have sent the rest, or does so still.
 	UPDATE submeter.outbound o
 	SET state = CASE o.state WHEN 'claimed' THEN 'unknown' ELSE 'cancelled' END, lease_until = NULL, finished_at = clock_timestamp(),

@@ -399,6 +399,9 @@ DECLARE
 BEGIN
 	PERFORM submeter.guard();
 	PERFORM submeter.watch_budgets(deliver_notices.site_id, at);
+	UPDATE submeter.notice n SET state = 'cancelled', last_error = 'the person is no contact any more'
+	WHERE n.site_id = deliver_notices.site_id AND n.state = 'queued' AND n.next_try_at <= at
+		AND NOT EXISTS (SELECT FROM submeter.contact c WHERE c.site_id = n.site_id AND c.contact_id = n.contact_id);
 	FOR next_id IN
 		SELECT n.notice_id FROM submeter.notice n
 		WHERE n.site_id = deliver_notices.site_id AND n.state = 'queued' AND n.next_try_at <= at

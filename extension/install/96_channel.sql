@@ -85,7 +85,7 @@ INSERT INTO submeter.channel_kind (kind, build, judge, reaches, costs, settings,
 	('mail', 'build_mail', 'judge_mail', 'email', false, '{url,from}', '{}', '', 'e-mail by SMTP: url smtp://HOST:587 (STARTTLS) or smtps://HOST:465, from, from_name, user, ca; secret password with a user'),
 	('sms_aliyun', 'build_sms_aliyun', 'judge_sms_aliyun', 'phone', true, '{key_id,sign_name,templates}', '{key_secret}', 'https://dysmsapi.aliyuncs.com', 'SMS by Aliyun: key_id, sign_name, templates {KIND: {"code": "SMS_…", "fields": {NAME: PLACEHOLDER}}}'),
 	('sms_tencent', 'build_sms_tencent', 'judge_sms_tencent', 'phone', true, '{secret_id,app_id,sign_name,templates}', '{secret_key}', 'https://sms.tencentcloudapi.com', 'SMS by Tencent Cloud: secret_id, app_id, sign_name, region, templates {KIND: {"code": "…", "fields": [PLACEHOLDER, …]}}'),
-	('jpush', 'build_jpush', 'judge_jpush', 'device', false, '{app_key}', '{master_secret}', 'https://api.jpush.cn', 'push to an app by JPush: app_key'),
+	('jpush', 'build_jpush', 'judge_jpush', 'device', false, '{app_key}', '{master_secret}', 'https://api.jpush.cn', 'push to an app by JPush: app_key; reports: true when the app tells on every phone what reached it'),
 	('webpush', 'build_webpush', 'judge_webpush', 'device', false, '{subject}', '{private_key}', '', 'push to a browser (VAPID): subject mailto:…; the secret is made by make_push_key()'),
 	('wechat', 'build_wechat_template', 'judge_wechat_template', 'device', false, '{appid,templates}', '{app_secret}', 'https://api.weixin.qq.com', 'WeChat template message: appid, templates {KIND: {"id": "…", "fields": {KEY: PLACEHOLDER}, "url": "…"}}; return_hosts: hosts of pages whose visitors log in there'),
 	('dingtalk', 'build_dingtalk', 'judge_errcode', 'room', false, '{}', '{token}', 'https://oapi.dingtalk.com', 'robot of DingTalk: secret token, and sign when the robot signs'),
@@ -217,11 +217,16 @@ AS $$
 DECLARE
 	registered bigint;
 BEGIN
-	-- A device belongs to whoever registered it last: telephones are handed on.
+	-- A device belongs to whoever registered it last: telephones are handed on. A person of several shops keeps it for all.
+	DELETE FROM submeter.device d
+	WHERE d.site_id = put_device.site_id AND d.kind = put_device.kind AND d.token = put_device.token AND NOT EXISTS (
+		SELECT FROM submeter.contact me
+		JOIN submeter.contact c ON c.site_id = me.site_id AND (c.contact_id = me.contact_id OR c.phone = me.phone OR lower(c.email) = lower(me.email))
+		WHERE me.site_id = put_device.site_id AND me.contact_id = put_device.contact_id AND c.contact_id = d.contact_id);
 	INSERT INTO submeter.device AS d (site_id, contact_id, kind, token, keys)
 	VALUES (put_device.site_id, put_device.contact_id, put_device.kind, put_device.token, put_device.keys)
-	ON CONFLICT ON CONSTRAINT device_site_id_kind_token_key DO UPDATE
-	SET contact_id = EXCLUDED.contact_id, keys = EXCLUDED.keys, registered_at = clock_timestamp(), gone_at = NULL
+	ON CONFLICT ON CONSTRAINT device_site_id_kind_token_contact_id_key DO UPDATE
+	SET keys = EXCLUDED.keys, registered_at = clock_timestamp(), gone_at = NULL
 	RETURNING d.device_id INTO registered;
 	RETURN registered;
 END
@@ -252,7 +257,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.register_device(int, bigint, text, text, jsonb) IS
-'Notes where a person can be reached by push: an app (jpush, its registration id), a browser (webpush, the address and keys of its subscription) or WeChat (openid). The same device again belongs to the new person. Tenants register for their own people. 22023 for what cannot be one, P0002 unknown person.';
+'Notes where a person can be reached by push: an app (jpush, its registration id), a browser (webpush, the address and keys of its subscription) or WeChat (openid). The same device again belongs to the new person, unless it is the same one as a contact of another shop (telephone or mail address). Tenants register for their own people. 22023 for what cannot be one, P0002 unknown person.';
 
 CREATE FUNCTION submeter.notice_addresses(site_id int, contact_id bigint, kind text, settings jsonb) RETURNS TABLE(address text, device_keys jsonb, device_id bigint)
 LANGUAGE sql STABLE

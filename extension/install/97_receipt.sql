@@ -291,15 +291,15 @@ CREATE FUNCTION submeter.judge_receipt_jpush(message submeter.notice_message, re
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	-- 0: on the device, 1: not (yet), 2: no registration id of the app, 3: not sent to it, 4: an error of theirs. A phone that
-	-- did not come up within half an hour may be switched off, or the app is gone.
+	-- 0: on the device, 1: not, or nobody told (an iPhone tells only when the app was made so: settings.reports says that it
+	-- was), 2: no registration id of the app, 3: not sent to it, 4: an error of theirs.
 	SELECT CASE WHEN a.d = '0' THEN submeter.receipt_verdict('delivered')
 		WHEN a.d IN ('2', '3') THEN submeter.receipt_verdict('failed', NULL, format('the app is not known any more (status %s)', a.d), a.d = '2')
-		WHEN a.d = '1' AND (judge_receipt_jpush.message).as_of >= judge_receipt_jpush.sent_at + interval '29 minutes' THEN submeter.receipt_verdict('failed', NULL, 'not on the device after half an hour')
+		WHEN a.d = '1' AND coalesce((judge_receipt_jpush.message).settings -> 'reports' = 'true', false) AND (judge_receipt_jpush.message).as_of >= judge_receipt_jpush.sent_at + interval '29 minutes' THEN submeter.receipt_verdict('failed', NULL, 'not on the device after half an hour')
 		ELSE submeter.receipt_verdict('waiting', NULL, CASE WHEN a.d IS NULL THEN coalesce(a.j #>> '{error,message}', format('answer %s', judge_receipt_jpush.status)) END) END
 	FROM (SELECT x.j, x.j -> (judge_receipt_jpush.message).address ->> 'status' AS d FROM (SELECT submeter.answer_json(judge_receipt_jpush.body) AS j) x) a
 $$;
-COMMENT ON FUNCTION submeter.judge_receipt_jpush(submeter.notice_message, text, timestamptz, int, bytea) IS 'Channel jpush: on the device, unknown to the app, or not there after half an hour; anything else is not known yet.';
+COMMENT ON FUNCTION submeter.judge_receipt_jpush(submeter.notice_message, text, timestamptz, int, bytea) IS 'Channel jpush: on the device, unknown to the app or, where the app reports (settings.reports), not there after half an hour; anything else is not known yet.';
 
 UPDATE submeter.channel_kind k SET ask_receipt = v.ask, judge_receipt = v.judge, receipt_host = v.host
 FROM (VALUES ('sms_aliyun', 'ask_receipt_aliyun', 'judge_receipt_aliyun', NULL), ('sms_tencent', 'ask_receipt_tencent', 'judge_receipt_tencent', NULL),

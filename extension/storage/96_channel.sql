@@ -25,7 +25,7 @@ CREATE TABLE submeter.device (
 	registered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	gone_at timestamptz,
 	PRIMARY KEY (site_id, device_id),
-	UNIQUE (site_id, kind, token),
+	UNIQUE (site_id, kind, token, contact_id),
 	FOREIGN KEY (site_id, contact_id) REFERENCES submeter.contact ON DELETE CASCADE
 );
 CREATE INDEX device_contact ON submeter.device (site_id, contact_id);

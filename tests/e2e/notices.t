@@ -137,6 +137,36 @@ print(m['from'].addresses[0].display_name, m['from'].addresses[0].addr_spec, m['
 END
 )" "商场,电费 power@mall.example owner1@bakery.example <notice.1.$id@mall.example> True True True []" 'a foreign parser reads names, text and HTML'
 
+# A bill goes along with the mail about it, as a page with its curve.
+setup 'a shop with a month of electricity' sql "INSERT INTO submeter.tenant (site_id, tenant_id, code, name) VALUES (1, 50, 'T50', '面馆');
+	INSERT INTO submeter.contact (site_id, contact_id, tenant_id, name, email, channels) VALUES (1, 50, 50, '店主', 'owner50@bakery.example', '{mail}');
+	INSERT INTO submeter.account (site_id, account_id, tenant_id, code, opened_at) VALUES (1, 50, 50, 'A50', '2026-01-01 00:00+08');
+	INSERT INTO submeter.meter (site_id, meter_id, code, model) VALUES (1, 50, 'M50', 'DDS238-2 ZN/SR');
+	INSERT INTO submeter.meter_setup (site_id, meter_id, valid_from, rated_current_a) VALUES (1, 50, '2026-01-01 00:00+08', 60);
+	SELECT submeter.create_tariff(1, 'flat', '{\"energy\":[{\"price\":0.8}]}', '2026-01-01 00:00+08');
+	INSERT INTO submeter.supply (site_id, account_id, meter_id, tariff_id, during) SELECT 1, 50, 50, tariff_id, '[2026-01-01 00:00+08,)' FROM submeter.tariff WHERE code = 'flat';
+	SELECT submeter.create_partitions('2025-12-01', '2026-03-01');
+	SELECT submeter.ingest_json(1, jsonb_agg(jsonb_build_object('meter_id', 50, 'ts', ts, 'energy_wh', 1000000 + extract(epoch FROM ts - '2026-01-01 00:00+08'::timestamptz)::bigint / 36)))
+	FROM generate_series('2026-01-01 00:00+08'::timestamptz, '2026-02-02 00:00+08', '1 hour') ts;
+	SELECT submeter.recharge(1, 50, 500, 'cash', 'bill-50')"
+bill_is_mailed()
+{
+	[ "$(sql "SELECT count(*) FROM submeter.notice WHERE contact_id = 50 AND kind LIKE 'bill%' AND state = 'accepted'")" = 1 ]
+}
+setup 'its bill' sql "SELECT submeter.settle(1, '2026-02-02 00:00+08'), submeter.close_cycle(1, '2026-02-01')"
+wait_for 60 'a mail about the bill is taken' bill_is_mailed
+number=$(sql "SELECT facts ->> 'number' FROM submeter.notice WHERE contact_id = 50 AND kind LIKE 'bill%'")
+mapfile -t mails < <(grep -l owner50@bakery.example "$SINK"/mail.*)
+is "$(/usr/bin/python3 - "$number" "${mails[@]}" <<'END'
+import email, email.policy, sys
+for name in sys.argv[2:]:
+    m = email.message_from_bytes(open(name, 'rb').read().partition(b'\n')[2], policy=email.policy.default)
+    for part in m.iter_attachments():
+        page = part.get_content()
+        print(part.get_content_type(), part.get_filename() == 'bill-%s.html' % sys.argv[1], '<svg' in page and page.count('<rect ') >= 31, '面馆' in page, 'http' in page, m.defects)
+END
+)" 'text/html True True True False []' 'a foreign parser finds the bill in it, with its curve'
+
 # Every other channel
 n=2
 for pair in sms:aliyun sms2:tencent dingtalk:dingtalk feishu:feishu wecom:wecom hook:webhook; do
