@@ -70,7 +70,7 @@ SELECT pg_temp.refusal($$SELECT submeter.notice_file_write('n', 'x')$$);
 SELECT pg_temp.refusal($$SET submeter.notice_directory = 'relative/path'$$);
 SELECT pg_temp.refusal($$ALTER SYSTEM SET submeter.notice_directory = 'relative/path'$$);
 -- With one, urgent messages go at once, the others after the quiet hours.
-COPY (SELECT 1) TO PROGRAM 'mkdir -p notices';
+COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; mkdir -p notices';
 SELECT current_setting('data_directory') || '/notices' AS directory \gset
 \set ECHO none
 ALTER SYSTEM SET submeter.notice_directory = :'directory';
@@ -112,14 +112,14 @@ SELECT submeter.deliver_notices(1, '2026-03-04 12:00');
 -- A disk that refuses is the same: the directory is gone, the message waits for its next try.
 UPDATE submeter.contact SET name = 'Boss' WHERE contact_id = 1;
 SELECT submeter.queue_notice(1, 1, 'low_balance', 'e7', '{"available":1,"threshold":10}', '2026-03-05 12:00') > 0 AS queued;
-COPY (SELECT 1) TO PROGRAM 'mv notices notices.away';
+COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; mv notices notices.away';
 SELECT submeter.deliver_notices(1, '2026-03-05 12:00');
 SELECT state, attempts, last_error ~ '^could not create' AS told_why FROM submeter.notice WHERE event = 'e7' ORDER BY notice_id;
-COPY (SELECT 1) TO PROGRAM 'mv notices.away notices';
+COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; mv notices.away notices';
 SELECT submeter.deliver_notices(1, '2026-03-05 12:01');
 SELECT state, attempts, last_error FROM submeter.notice WHERE event = 'e7' ORDER BY notice_id;
 
 \set ECHO none
 ALTER SYSTEM RESET submeter.notice_directory;
 SELECT pg_reload_conf() AS reloaded \gset
-COPY (SELECT 1) TO PROGRAM 'rm -r notices';
+COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; rm -r notices';

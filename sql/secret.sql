@@ -55,9 +55,9 @@ SELECT submeter.set_secret(1, 'mine', 'watched'), (SELECT query FROM pg_stat_act
 
 -- 4. Another key: values sealed earlier open as long as the earlier key is there, and are sealed anew.
 SELECT current_setting('submeter.secret_key_file') AS key_file \gset
-SELECT format('umask 077; cp %1$s %1$s.first; { openssl rand -hex 32; printf ''# the earlier one\n\n''; cat %1$s.first; } > %1$s', :'key_file') AS program,
-	format('mv %1$s.first %1$s', :'key_file') AS undo, format('chmod 644 %s', :'key_file') AS open_it, format('chmod 600 %s', :'key_file') AS close_it,
-	format('echo nonsense >> %s', :'key_file') AS spoil \gset
+SELECT format('cat >/dev/null; umask 077; cp %1$s %1$s.first; { openssl rand -hex 32; printf ''# the earlier one\n\n''; cat %1$s.first; } > %1$s', :'key_file') AS program,
+	format('cat >/dev/null; mv %1$s.first %1$s', :'key_file') AS undo, format('cat >/dev/null; chmod 644 %s', :'key_file') AS open_it, format('cat >/dev/null; chmod 600 %s', :'key_file') AS close_it,
+	format('cat >/dev/null; echo nonsense >> %s', :'key_file') AS spoil \gset
 COPY (SELECT 1) TO PROGRAM :'program';
 SELECT submeter.secret_value(1, 'raw') AS still_opens,
 	substr(sealed, 2, 8) = submeter.secret_key_id() AS under_the_new_one FROM submeter.secret WHERE site_id = 1 AND name = 'raw';

@@ -217,14 +217,14 @@ wait_for 60 'a token that another took is fetched anew' says 2 grep -c '"channel
 # A login at WeChat
 setup 'a person who is to log in at WeChat' person 23 wechat
 setup 'the person comes back with a code' login 23
-wait_for 60 'WeChat says whose it is' login_is done
+wait_for 60 'WeChat says whose it is' login_is 'done'
 is "$(sql "SELECT token ~ '^o[0-9a-f]{26}\$' AND keys = '{\"appid\":\"wxapp\"}' FROM submeter.device WHERE contact_id = 23")" t 'the openid is a device of the person'
 id=$(tell 23)
 wait_for 60 'a template message goes to it' is_accepted "$id" wechat
 like "$(heard wechat_send)" "$(sql "SELECT token FROM submeter.device WHERE contact_id = 23")" 'to that one'
 used=$CODE
 setup 'the person logs in again' login 23
-wait_for 60 'which works' login_is done
+wait_for 60 'which works' login_is 'done'
 state=$(sql "SELECT substring(submeter.begin_wechat_login(1, 23, 'wechat', 'https://pay.mall.example/me') FROM 'state=([0-9a-f]+)')")
 LOGIN=$(sql "SELECT submeter.finish_wechat_login(1, '$state', '$used')")
 wait_for 60 'a code that was used says nothing' login_is 'failed 40163: the code was used already'
