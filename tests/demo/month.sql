@@ -20,7 +20,7 @@ INSERT INTO customer VALUES
 INSERT INTO submeter.tenant (site_id, code, name) SELECT :court, c.code, c.name FROM customer c ORDER BY c.ord;
 -- Bills are told of, and one of the tenants has mail.
 UPDATE submeter.credit_policy SET mode = 'ask', low_balances = '{}' WHERE site_id = :court;
-INSERT INTO submeter.notice_channel (site_id, channel, kind, enabled) VALUES (:court, 'mail', 'mail', false) ON CONFLICT DO NOTHING;
+SELECT count(submeter.set_channel(:court, 'mail', 'mail', '{"url":"smtp://localhost","from":"power@market.example"}', false)) AS channels \gset
 INSERT INTO submeter.contact (site_id, tenant_id, name, email, locale, channels)
 SELECT t.site_id, t.tenant_id, 'The tenant of flat 301', 'flat-301@court.example', 'en', '{mail,file}' FROM submeter.tenant t WHERE t.site_id = :court AND t.code = 'flat-301';
 INSERT INTO submeter.account (site_id, tenant_id, code, opened_at)

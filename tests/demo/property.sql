@@ -52,7 +52,7 @@ FROM shop s
 JOIN submeter.building b ON b.site_id = :site_id AND b.code = left(s.unit, 1);
 INSERT INTO submeter.tenant (site_id, code, name) SELECT :site_id, s.code, s.name FROM shop s;
 -- Set up when there is a mail server; a person's order names channels the site has.
-INSERT INTO submeter.notice_channel (site_id, channel, kind, enabled) VALUES (:site_id, 'mail', 'mail', false) ON CONFLICT DO NOTHING;
+SELECT count(submeter.set_channel(:site_id, 'mail', 'mail', '{"url":"smtp://localhost","from":"power@market.example"}', false)) AS channels \gset
 INSERT INTO submeter.contact (site_id, tenant_id, name, role, email, locale, channels, login)
 SELECT t.site_id, t.tenant_id, CASE s.locale WHEN 'zh' THEN '店主' ELSE 'The owner' END, 'owner', s.code || '@market.example', s.locale,
 	CASE WHEN s.code IN ('bakery', 'tea', 'laundry') THEN '{mail,file}' ELSE '{file}' END::text[],
