@@ -82,11 +82,24 @@ extern void listen_stop(SmListen *listen);
 extern bool listen_is_quiet(const SmListen *listen);
 extern void listen_free(SmListen *listen);
 
+/* Headers on their way into the database; starts zeroed. */
+typedef struct SmHeaders
+{
+	SmText json; /* of the object, all but its end */
+	SmText names;
+} SmHeaders;
+
 /* header.c */
 extern void header_add_text(SmText *json, const char *bytes, size_t length, bool lower);
-extern void header_add_json(SmText *json, const char *name, size_t name_length, const char *value,
-							size_t value_length);
 extern bool header_split(const char *line, size_t length, size_t *name_length, size_t *value_start,
 						 size_t *value_length);
+extern void headers_add(SmHeaders *headers, const char *name, size_t name_length, const char *value,
+						size_t value_length);
+extern SmText headers_take(SmHeaders *headers);
+extern void headers_clear(SmHeaders *headers);
+
+/* address.c */
+extern bool address_provider(const char *path, char *provider, size_t size);
+extern void address_host(const char *url, char *text, size_t size);
 
 #endif

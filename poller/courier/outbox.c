@@ -309,13 +309,15 @@ outbox_report_again(void *context)
 	outbox_send_reports(context);
 }
 
-/* What could be said aloud of a URL: not its query, which may hold keys. */
+/* Says what became of a request; keys may stand anywhere in its address but the host. */
 static void
 outbox_log(const SmOutbound *outbound, const SmDelivery *delivery)
 {
-	log_debug("request %d/%" PRId64 ": %s %.*s: %s, %s", outbound->site_id, outbound->outbound_id,
-			  outbound->method, (int) strcspn(outbound->url, "?#"), outbound->url,
-			  outbox_outcomes[delivery->outcome], delivery->detail);
+	char host[256];
+
+	address_host(outbound->url, host, sizeof(host));
+	log_debug("request %d/%" PRId64 ": %s %s: %s, %s", outbound->site_id, outbound->outbound_id,
+			  outbound->method, host, outbox_outcomes[delivery->outcome], delivery->detail);
 }
 
 /* A request has ended, one way or another. */

@@ -27,7 +27,9 @@ typedef struct SmTransfer
 	struct curl_slist *headers;
 	struct curl_slist *recipients;
 	SmDelivery delivery;
-	size_t sent; /* bytes of a mail that libcurl has taken */
+	SmHeaders answer_headers;
+	size_t given;   /* bytes of a mail that libcurl has taken */
+	bool all_given; /* the line that ends it may be on its way */
 	bool too_long;
 	char error[CURL_ERROR_SIZE];
 } SmTransfer;
@@ -166,6 +168,8 @@ outbound_free(SmOutbound *outbound)
 static void
 transfer_free_one(SmTransfer *transfer)
 {
+	text_free(&transfer->answer_headers.json);
+	text_free(&transfer->answer_headers.names);
 	curl_easy_cleanup(transfer->easy);
 	curl_slist_free_all(transfer->headers);
 	curl_slist_free_all(transfer->recipients);
@@ -223,18 +227,18 @@ static size_t
 transfer_take_header(char *line, size_t size, size_t count, void *context)
 {
 	SmTransfer *transfer = context;
-	SmText *json = &transfer->delivery.headers;
+	SmHeaders *headers = &transfer->answer_headers;
 	size_t length = size * count;
 	size_t name_length;
 	size_t value_start;
 	size_t value_length;
 
 	if (length >= 5 && memcmp(line, "HTTP/", 5) == 0)
-		text_clear(json);
+		headers_clear(headers);
 	else if (strcmp(transfer->outbound->method, "MAIL") != 0 &&
-			 json->length < TRANSFER_HEADERS_MOST &&
+			 headers->json.length < TRANSFER_HEADERS_MOST &&
 			 header_split(line, length, &name_length, &value_start, &value_length))
-		header_add_json(json, line, name_length, line + value_start, value_length);
+		headers_add(headers, line, name_length, line + value_start, value_length);
 	return length;
 }
 
@@ -243,11 +247,12 @@ static size_t
 transfer_give_body(char *room, size_t size, size_t count, void *context)
 {
 	SmTransfer *transfer = context;
-	size_t left = transfer->outbound->body_size - transfer->sent;
+	size_t left = transfer->outbound->body_size - transfer->given;
 	size_t give = size * count < left ? size * count : left;
 
-	memcpy(room, transfer->outbound->body + transfer->sent, give);
-	transfer->sent += give;
+	memcpy(room, transfer->outbound->body + transfer->given, give);
+	transfer->given += give;
+	transfer->all_given = transfer->given == transfer->outbound->body_size;
 	return give;
 }
 
@@ -402,11 +407,45 @@ transfer_left(const SmTransfer *transfer, CURLcode code)
 		default:
 			break;
 	}
-	/* A mail is sent with its last line; before its text nothing has happened. */
+	/* A mail is sent with its last line; before that nothing has happened. */
 	if (strcmp(transfer->outbound->method, "MAIL") == 0)
-		return transfer->sent > 0;
+		return transfer->all_given;
 	curl_easy_getinfo(transfer->easy, CURLINFO_PRETRANSFER_TIME_T, &ready_us);
 	return ready_us > 0;
+}
+
+/*
+ * Whether a mail server said no to this message: to its sender, a recipient or the text. A no to
+ * who we are (greeting, STARTTLS, login; 53x of RFC 4954) is none to the message, which was never
+ * offered.
+ */
+static bool
+transfer_refused(const SmTransfer *transfer, CURLcode code, long status)
+{
+	bool about_us = status >= 530 && status <= 539;
+
+	if (strcmp(transfer->outbound->method, "MAIL") != 0 || status < 400 || about_us)
+		return false;
+	return code == CURLE_SEND_ERROR || (code == CURLE_WEIRD_SERVER_REPLY && transfer->all_given);
+}
+
+/* Says why there is no answer, with the last thing a mail server said. */
+static void
+transfer_explain(SmTransfer *transfer, CURLcode code, long status)
+{
+	SmDelivery *delivery = &transfer->delivery;
+	bool mail = strcmp(transfer->outbound->method, "MAIL") == 0;
+	const char *why = transfer->too_long           ? "the answer is longer than is allowed"
+					  : transfer->error[0] != '\0' ? transfer->error
+												   : curl_easy_strerror(code);
+
+	if (mail && status >= 530 && status <= 539)
+		snprintf(delivery->detail, sizeof(delivery->detail),
+				 "the mail server refused the login: SMTP %ld", status);
+	else if (mail && status >= 400)
+		snprintf(delivery->detail, sizeof(delivery->detail), "SMTP %ld: %s", status, why);
+	else
+		snprintf(delivery->detail, sizeof(delivery->detail), "%s", why);
 }
 
 /* What is known after libcurl's last word. */
@@ -419,7 +458,7 @@ transfer_judge(SmTransfer *transfer, CURLcode code)
 
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
 	delivery->status = (int) status;
-	text_add(&delivery->headers, delivery->headers.length == 0 ? "{}" : "}");
+	delivery->headers = headers_take(&transfer->answer_headers);
 	if (code == CURLE_OK)
 	{
 		delivery->outcome = OUTCOME_ANSWERED;
@@ -427,14 +466,11 @@ transfer_judge(SmTransfer *transfer, CURLcode code)
 				 status);
 		return;
 	}
-	/* A server that says no to sender, recipient or text has answered. */
-	delivery->outcome = mail && status >= 400           ? OUTCOME_ANSWERED
-						: transfer_left(transfer, code) ? OUTCOME_NO_ANSWER
-														: OUTCOME_NOT_SENT;
-	snprintf(delivery->detail, sizeof(delivery->detail), "%s",
-			 transfer->too_long           ? "the answer is longer than is allowed"
-			 : transfer->error[0] != '\0' ? transfer->error
-										  : curl_easy_strerror(code));
+	if (transfer_refused(transfer, code, status))
+		delivery->outcome = OUTCOME_ANSWERED;
+	else
+		delivery->outcome = transfer_left(transfer, code) ? OUTCOME_NO_ANSWER : OUTCOME_NOT_SENT;
+	transfer_explain(transfer, code, status);
 }
 
 static void
