@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "commands/prepare.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "tcop/tcopprot.h"
@@ -36,8 +37,15 @@
 #define KEY_VARIABLE "SUBMETER_SECRET_KEY"
 #define HIDDEN_STATEMENT "a statement with a secret, not shown"
 
-/* Functions that are given a secret. */
+/* Functions that are given a secret: a statement that names one shows it. */
 static const char *const secret_verbs[] = {"set_secret", "set_meter_key", "finish_wechat_login"};
+
+/*
+ * Functions that handle secrets in their parameters, results or statements: requests with
+ * passwords, answers with tokens, commands with passwords of meters. The statement of the daemons
+ * shows none.
+ */
+static const char *const secret_carriers[] = {"claim_outbound", "report_outbound", "send_command"};
 
 static char *secret_key_file = NULL;
 static emit_log_hook_type earlier_log_hook = NULL;
@@ -55,6 +63,15 @@ secret_key_file_check(char **newval, void **extra, GucSource source)
 	return false;
 }
 
+static bool
+text_names(const char *text, const char *const *names, size_t n_names)
+{
+	for (size_t i = 0; text != NULL && i < n_names; i++)
+		if (strcasestr(text, names[i]) != NULL)
+			return true;
+	return false;
+}
+
 /*
  * True when a text of the log would show a secret: it is or quotes a call of set_secret() or of
  * another function that is given one.
@@ -62,30 +79,96 @@ secret_key_file_check(char **newval, void **extra, GucSource source)
 static bool
 secret_shows(const char *text)
 {
-	for (size_t i = 0; text != NULL && i < lengthof(secret_verbs); i++)
-		if (strcasestr(text, secret_verbs[i]) != NULL)
-			return true;
-	return false;
+	return text_names(text, secret_verbs, lengthof(secret_verbs));
+}
+
+/*
+ * The text that a statement stands for: of EXECUTE that of the statement that was prepared.
+ */
+static const char *
+statement_text(const char *text)
+{
+	char name[NAMEDATALEN];
+	const char *at = text;
+	PreparedStatement *prepared;
+	size_t length;
+
+	if (text == NULL)
+		return NULL;
+	at += strspn(at, " \t\r\n");
+	if (pg_strncasecmp(at, "execute", 7) != 0 || strspn(at + 7, " \t\r\n\"") == 0)
+		return text;
+	at += 7;
+	at += strspn(at, " \t\r\n\"");
+	length = strcspn(at, " \t\r\n\"(;");
+	if (length >= sizeof(name))
+		return text;
+	for (size_t i = 0; i < length; i++)
+		name[i] = at[-1] == '"' ? at[i] : pg_tolower((unsigned char) at[i]);
+	name[length] = '\0';
+	prepared = FetchPreparedStatement(name, false);
+	return prepared == NULL ? text : prepared->plansource->query_string;
+}
+
+/*
+ * True for what auto_explain writes. A plan shows constants, and a parameter of a statement inside
+ * a function is one.
+ */
+static bool
+is_plan(const ErrorData *edata)
+{
+	return edata->message != NULL && strstr(edata->message, "plan:") != NULL;
+}
+
+/*
+ * Keeps the message of an error out of the log, but not from the client, who sent what it quotes.
+ */
+static void
+hide_error(ErrorData *edata)
+{
+	edata->output_to_server = false;
+	ereport(LOG,
+			(errcode(edata->sqlerrcode), errmsg_internal("%s: it failed", HIDDEN_STATEMENT),
+			 errhidestmt(true), errhidecontext(true)));
 }
 
 /*
  * Takes statements that set a secret out of the server's log, whatever made the server write them
- * (an error, log_statement, a slow statement), with their parameters.
+ * (an error, log_statement, a slow statement), with their parameters; of statements that carry one
+ * the parameters and the plans. What our own functions say of an error shows none, but the parser
+ * and casts quote what they do not understand.
  */
 static void
 secret_hide_log(ErrorData *edata)
 {
-	bool statement = secret_shows(debug_query_string);
+	static bool at_work = false;
+	bool logged = edata->elevel == LOG;
+	bool given;
 
-	if (statement || secret_shows(edata->message) || secret_shows(edata->context))
+	if (!at_work && edata->output_to_server)
 	{
-		edata->hide_stmt = true;
-		edata->detail_log = edata->elevel == LOG ? NULL : edata->detail_log;
-		if (secret_shows(edata->message))
-			edata->message = pstrdup(HIDDEN_STATEMENT);
-		if (edata->elevel == LOG)
-			edata->detail = NULL;
-		edata->hide_ctx = true;
+		const char *statement;
+
+		at_work = true;
+		statement = statement_text(debug_query_string);
+		given = secret_shows(statement) || secret_shows(edata->message) ||
+				secret_shows(edata->context) || (logged && secret_shows(edata->detail));
+		/* A plan is written when its portal ends, and the statement may be over by then. */
+		if (given || text_names(statement, secret_carriers, lengthof(secret_carriers)) ||
+			text_names(edata->message, secret_carriers, lengthof(secret_carriers)))
+		{
+			edata->hide_ctx = true;
+			edata->detail_log = logged ? NULL : edata->detail_log;
+			if (logged)
+				edata->detail = NULL;
+			if (logged && (given || is_plan(edata)))
+				edata->message = pstrdup(HIDDEN_STATEMENT);
+		}
+		if (given)
+			edata->hide_stmt = true;
+		if (given && !logged && !secret_shows(edata->context))
+			hide_error(edata);
+		at_work = false;
 	}
 	if (earlier_log_hook != NULL)
 		earlier_log_hook(edata);

@@ -80,6 +80,10 @@ FROM (VALUES ('POST', 'answered', 200), ('POST', 'answered', 204), ('POST', 'ans
 SELECT (submeter.outbound_usual('POST', 'answered', 429, '{"Retry-After":"77"}', 1, false, '2026-01-01 00:00+00')).not_before = '2026-01-01 00:01:17+00' AS as_asked,
 	bool_and((submeter.outbound_usual('POST', 'not_sent', NULL, NULL, n, false, '2026-01-01 00:00+00')).not_before - '2026-01-01 00:00+00' BETWEEN interval '1 s' * least(power(2, n), 3600) * 0.75 AND interval '1 s' * least(power(2, n), 3600) * 1.25) AS backs_off
 FROM generate_series(1, 40) n;
+-- A host may say when by seconds or by date; at most a day counts, and nothing that cannot be understood.
+SELECT h, submeter.retry_after(jsonb_build_object('retry-after', h), '2026-01-01 00:00+00') - '2026-01-01 00:00+00' AS wait
+FROM unnest('{0,77,000100,86400,999999999,9999999999,-1,1.5,"",soon,"Thu, 01 Jan 2026 00:02:00 GMT","Wed, 31 Dec 2025 23:00:00 GMT","Fri, 01 Jan 2027 00:00:00 GMT","Thu, 31 Feb 2026 00:00:00 GMT","Thu, 01 Jan 2026 25:00:00 GMT","Thu, 01 Jan 0000 00:00:00 GMT","Thu, 01 Jan 2026 00:02:00 CST","Thursday, 01-Jan-26 00:02:00 GMT"}'::text[]) WITH ORDINALITY v(h, ord) ORDER BY ord;
+SELECT submeter.retry_after('{"Retry-After": null}', now()) IS NULL AS twice, submeter.retry_after(NULL, now()) IS NULL AS no_headers;
 DELETE FROM submeter.outbound;
 SELECT count(pg_temp.put('again', n)) FROM unnest('{wait,fine}'::text[]) n;
 SELECT count(*) FROM submeter.claim_outbound('c', 10);
@@ -132,7 +136,9 @@ SELECT url FROM submeter.claim_outbound('c', 10);
 UPDATE submeter.outbound_host SET open_until = now() - interval '1 s';
 SELECT url AS one_tries FROM submeter.claim_outbound('c', 10);
 SELECT count(*) FROM submeter.claim_outbound('c', 10);
+SELECT rule, detail, cleared_at IS NULL AS open FROM submeter.alarm;
 SELECT pg_temp.report('x1', 'c', 'answered', 404);
+SELECT rule, cleared_at IS NULL AS open FROM submeter.alarm;
 SELECT count(*) AS known_to_fail FROM submeter.outbound_host;
 SELECT url FROM submeter.claim_outbound('c', 10);
 

@@ -88,8 +88,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
-	PERFORM submeter.authorize('set_meter_key', set_meter_key.site_id);
 	PERFORM submeter.hide_statement();
+	PERFORM submeter.authorize('set_meter_key', set_meter_key.site_id);
 	-- What is wrong is said without repeating it: messages go to logs.
 	IF coalesce(set_meter_key.level NOT BETWEEN 0 AND 97, true) THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'the level of a password is a number from 0 to 97',
@@ -137,7 +137,11 @@ BEGIN
 	-- Counted before it goes out: whatever happens to the poller, the meter may have seen it.
 	UPDATE submeter.meter_key k SET tries = k.tries + 1
 	WHERE k.site_id = take_key.site_id AND k.meter_id = take_key.meter_id
-	RETURNING k.level::int, left(opened, 6), right(opened, 8) INTO take_key.level, take_key.password, take_key.operator;
+	RETURNING k.level::int INTO take_key.level;
+	IF FOUND THEN
+		take_key.password := left(opened, 6);
+		take_key.operator := right(opened, 8);
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION submeter.take_key(int, bigint) IS 'The password for one write to a meter, counted as a try until the meter is known to have taken it.';

@@ -39,6 +39,7 @@ AS $$
 		('payment_signature', 'device', 'critical', '0', 'Notifications came that the payment provider did not sign. Look whether its keys were exchanged, and who else calls the notify address; acknowledge when seen.'),
 		('payment_certificate', 'device', 'critical', '0', 'A payment provider signs with a certificate that cannot be trusted, so nothing it says is believed. Compare it with the one on the provider''s platform and enter that in merchant_key; acknowledge when seen.'),
 		('channel_budget', 'device', 'warning', '0', 'The messages of a channel for this month are used up: people are told by their next channel, if they have one. Raise the budget with set_channel() or wait for the month to end.'),
+		('host_down', 'device', 'critical', '0', 'A host outside (a payment provider, a mail server, a robot) failed five times in a row, or refuses our login: what is for it waits. Look at outbound_host, and check its address, our password and the network.'),
 		('notice_failed', 'device', 'warning', '0', 'A message could not be delivered on any channel. Check the channel and tell the person another way; acknowledge when seen.')
 	) v(rule, class, severity, hold_time, description)
 	ON CONFLICT (rule) DO UPDATE SET class = EXCLUDED.class, description = EXCLUDED.description, builtin = true;
@@ -267,7 +268,7 @@ BEGIN
 		UPDATE submeter.alarm a
 		SET cleared_at = greatest(evaluate_alarms.as_of, a.raised_at)
 		-- These are raised and cleared by their own rooms, in their own runs; those about something that happened end when a person has seen them.
-		WHERE a.site_id = evaluate_alarms.site_id AND a.cleared_at IS NULL AND a.rule NOT IN ('mass_trip_held', 'channel_budget')
+		WHERE a.site_id = evaluate_alarms.site_id AND a.cleared_at IS NULL AND a.rule NOT IN ('mass_trip_held', 'channel_budget', 'host_down')
 			AND (a.acknowledged_at IS NOT NULL OR a.rule NOT IN ('notice_failed', 'payment_unassigned', 'payment_refund_failed', 'payment_signature', 'payment_certificate'))
 			AND NOT EXISTS (
 			SELECT FROM seen s WHERE s.rule = a.rule AND s.meter_id IS NOT DISTINCT FROM a.meter_id AND s.gateway_id IS NOT DISTINCT FROM a.gateway_id)

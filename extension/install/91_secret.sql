@@ -31,9 +31,11 @@ AS $$
 $$;
 COMMENT ON FUNCTION submeter.secret_aad(int, text) IS 'What a secret is tied to.';
 
+-- Where a secret goes into a statement the plan is a generic one: in another it would be a constant, and plans can be logged.
 CREATE FUNCTION submeter.put_secret(site_id int, name text, value bytea) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
 	IF put_secret.name IS NULL OR put_secret.name !~ '^[a-z0-9][a-z0-9_.:/-]{0,99}$' THEN
@@ -58,8 +60,9 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM submeter.authorize('set_secret', set_secret.site_id);
+	-- First of all: who is refused has written it, too.
 	PERFORM submeter.hide_statement();
+	PERFORM submeter.authorize('set_secret', set_secret.site_id);
 	PERFORM submeter.put_secret(set_secret.site_id, set_secret.name, set_secret.value);
 END
 $$;
@@ -71,8 +74,9 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM submeter.authorize('set_secret', set_secret.site_id);
+	-- First of all: who is refused has written it, too.
 	PERFORM submeter.hide_statement();
+	PERFORM submeter.authorize('set_secret', set_secret.site_id);
 	PERFORM submeter.put_secret(set_secret.site_id, set_secret.name, convert_to(set_secret.value, 'UTF8'));
 END
 $$;
@@ -95,12 +99,18 @@ $$;
 COMMENT ON FUNCTION submeter.secret_value(int, text) IS 'The secret in clear, for functions of submeter only. 55000 when it is not set.';
 
 CREATE FUNCTION submeter.secret_text(site_id int, name text) RETURNS text
-LANGUAGE sql VOLATILE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT convert_from(submeter.secret_value(secret_text.site_id, secret_text.name), 'UTF8')
+BEGIN
+	RETURN convert_from(submeter.secret_value(secret_text.site_id, secret_text.name), 'UTF8');
+EXCEPTION WHEN character_not_in_repertoire OR untranslatable_character THEN
+	-- The message of the server shows the bytes it stumbled over.
+	RAISE EXCEPTION USING ERRCODE = '22021', MESSAGE = format('secret "%s" of site %s is no text', secret_text.name, secret_text.site_id),
+		HINT = 'Set it as a text, such as a key in PEM or a password.';
+END
 $$;
-COMMENT ON FUNCTION submeter.secret_text(int, text) IS 'secret_value() of a text.';
+COMMENT ON FUNCTION submeter.secret_text(int, text) IS 'secret_value() of a text. 22021 when it is none.';
 
 CREATE FUNCTION submeter.rotate_secrets(site_id int) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER

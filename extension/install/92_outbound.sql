@@ -62,18 +62,38 @@ AS $$
 $$;
 COMMENT ON FUNCTION submeter.outbound_retry_at(int, timestamptz) IS 'When to try again: after 2 s, 4 s, 8 s … up to an hour, each a quarter more or less.';
 
+CREATE FUNCTION submeter.retry_after(headers jsonb, as_of timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	wait text := submeter.header_value(retry_after.headers, 'Retry-After');
+	latest timestamptz := retry_after.as_of + interval '1 day';
+BEGIN
+	IF wait ~ '^[0-9]{1,9}$' THEN
+		RETURN least(retry_after.as_of + interval '1 s' * wait::int, latest);
+	ELSIF wait ~ '^[A-Z][a-z]{2}, [0-9]{2} (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT$' THEN
+		RETURN least(make_timestamptz(substr(wait, 13, 4)::int, array_position('{Jan,Feb,Mar,Apr,May,Jun,Jul,Aug,Sep,Oct,Nov,Dec}', substr(wait, 9, 3)),
+			substr(wait, 6, 2)::int, substr(wait, 18, 2)::int, substr(wait, 21, 2)::int, substr(wait, 24, 2)::float8, 'UTC'), latest);
+	END IF;
+	RETURN NULL;
+EXCEPTION WHEN data_exception THEN
+	-- A day there is not.
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION submeter.retry_after(jsonb, timestamptz) IS
+'When a host wants to be asked again (Retry-After: seconds or a date, RFC 9110), at most a day from as_of; NULL when it does not say or cannot be understood.';
+
 CREATE FUNCTION submeter.outbound_usual(method text, outcome text, status int, headers jsonb, attempts int, repeatable boolean, as_of timestamptz)
 RETURNS submeter.outbound_verdict
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	wait text := submeter.header_value(outbound_usual.headers, 'Retry-After');
-	again timestamptz := submeter.outbound_retry_at(outbound_usual.attempts, outbound_usual.as_of);
+	again timestamptz := greatest(submeter.outbound_retry_at(outbound_usual.attempts, outbound_usual.as_of),
+		submeter.retry_after(outbound_usual.headers, outbound_usual.as_of));
 BEGIN
-	IF wait ~ '^[0-9]{1,5}$' THEN
-		again := greatest(again, outbound_usual.as_of + interval '1 s' * wait::int);
-	END IF;
 	IF outbound_usual.outcome = 'answered' AND outbound_usual.status BETWEEN 200 AND 299 THEN
 		RETURN ROW('delivered', NULL, NULL)::submeter.outbound_verdict;
 	ELSIF outbound_usual.outcome = 'expired' THEN
@@ -93,24 +113,50 @@ $$;
 COMMENT ON FUNCTION submeter.outbound_usual(text, text, int, jsonb, int, boolean, timestamptz) IS
 'What usually follows: 2xx is delivered, other answers below 500 failed; what was not sent, 429 and 503 are tried again; anything else is repeated if it may be, and unknown otherwise. Of a mail server 4yz is tried again and 5yz final.';
 
+CREATE FUNCTION submeter.watch_hosts(site_id int, as_of timestamptz) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	down text := (SELECT string_agg(format('%s: %s', h.host, h.detail), '; ' ORDER BY h.host) FROM submeter.outbound_host h
+		WHERE h.site_id = watch_hosts.site_id AND h.failures >= 5);
+BEGIN
+	IF down IS NULL THEN
+		PERFORM submeter.clear_alarm(watch_hosts.site_id, 'host_down', NULL, NULL, watch_hosts.as_of);
+	ELSE
+		PERFORM submeter.raise_alarm(watch_hosts.site_id, 'host_down', NULL, NULL, down, watch_hosts.as_of);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION submeter.watch_hosts(int, timestamptz) IS 'Raises or clears host_down: hosts outside that failed five times in a row.';
+
 CREATE FUNCTION submeter.note_host(site_id int, host text, detail text, as_of timestamptz) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	count int;
 BEGIN
 	IF note_host.detail IS NULL THEN
-		DELETE FROM submeter.outbound_host h WHERE h.site_id = note_host.site_id AND h.host = note_host.host;
+		DELETE FROM submeter.outbound_host h WHERE h.site_id = note_host.site_id AND h.host = note_host.host RETURNING h.failures INTO count;
+		IF count >= 5 THEN
+			PERFORM submeter.watch_hosts(note_host.site_id, note_host.as_of);
+		END IF;
 		RETURN;
 	END IF;
 	INSERT INTO submeter.outbound_host AS h (site_id, host, failures, failed_at, detail)
 	VALUES (note_host.site_id, note_host.host, 1, note_host.as_of, note_host.detail)
 	ON CONFLICT ON CONSTRAINT outbound_host_pkey DO UPDATE
 	SET failures = h.failures + 1, failed_at = EXCLUDED.failed_at, detail = EXCLUDED.detail,
-		open_until = CASE WHEN h.failures >= 4 THEN note_host.as_of + least(interval '5 s' * power(2, least(h.failures - 4, 8)), interval '10 minutes') END;
+		open_until = CASE WHEN h.failures >= 4 THEN note_host.as_of + least(interval '5 s' * power(2, least(h.failures - 4, 8)), interval '10 minutes') END
+	RETURNING h.failures INTO count;
+	IF count = 5 THEN
+		PERFORM submeter.watch_hosts(note_host.site_id, note_host.as_of);
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION submeter.note_host(int, text, text, timestamptz) IS
-'A host answered (detail NULL) or failed: five failures in a row open its circuit for 5 s, 10 s, 20 s … up to 10 minutes.';
+'A host answered (detail NULL) or failed: five failures in a row open its circuit for 5 s, 10 s, 20 s … up to 10 minutes, and raise host_down.';
 
 CREATE FUNCTION submeter.finish_outbound(site_id int, outbound_id bigint, outcome text, status int, headers jsonb, body bytea, detail text, as_of timestamptz)
 RETURNS text
@@ -154,7 +200,9 @@ BEGIN
 		not_before = CASE WHEN verdict.state = 'queued' THEN coalesce(verdict.not_before, usual.not_before, finish_outbound.as_of) ELSE o.not_before END,
 		status = coalesce(finish_outbound.status, o.status), answer_headers = coalesce(finish_outbound.headers, o.answer_headers),
 		answer = CASE WHEN rule.keeps_answer IS NOT FALSE THEN coalesce(finish_outbound.body, o.answer) END,
-		detail = coalesce(verdict.detail, finish_outbound.detail, CASE WHEN verdict.state <> 'delivered' THEN o.detail END)
+		-- Who decides about what is unknown wants to know both: what follows, and what happened.
+		detail = coalesce(CASE WHEN verdict.state = 'unknown' THEN concat_ws(': ', verdict.detail, finish_outbound.detail) ELSE verdict.detail END,
+			finish_outbound.detail, CASE WHEN verdict.state <> 'delivered' THEN o.detail END)
 	WHERE o.site_id = finish_outbound.site_id AND o.outbound_id = finish_outbound.outbound_id;
 	RETURN verdict.state;
 END
@@ -301,8 +349,16 @@ BEGIN
 			lease_until = as_of + interval '1 ms' * request.timeout_ms + interval '30 s'
 		WHERE o.site_id = item.site_id AND o.outbound_id = item.outbound_id;
 		claimed := claimed + 1;
-		RETURN QUERY SELECT item.site_id, item.outbound_id, request.method, request.url, coalesce(request.headers, '{}'),
-			coalesce(request.body, ''), request.timeout_ms, coalesce(request.options, '{}');
+		-- No statement here: passwords would be constants of its plan, and plans can be logged.
+		claim_outbound.site_id := item.site_id;
+		claim_outbound.outbound_id := item.outbound_id;
+		claim_outbound.method := request.method;
+		claim_outbound.url := request.url;
+		claim_outbound.headers := coalesce(request.headers, '{}');
+		claim_outbound.body := coalesce(request.body, '');
+		claim_outbound.timeout_ms := request.timeout_ms;
+		claim_outbound.options := coalesce(request.options, '{}');
+		RETURN NEXT;
 	END LOOP;
 END
 $$;
@@ -338,7 +394,7 @@ BEGIN
 		RETURN item.state;
 	END IF;
 	PERFORM submeter.note_host(item.site_id, item.host,
-		CASE WHEN report_outbound.outcome <> 'answered' THEN coalesce(report_outbound.detail, report_outbound.outcome)
+		CASE WHEN report_outbound.outcome <> 'answered' THEN left(coalesce(report_outbound.detail, report_outbound.outcome), 300)
 			WHEN report_outbound.status >= 500 AND item.method <> 'MAIL' THEN format('answered with status %s', report_outbound.status) END, as_of);
 	state_now := submeter.finish_outbound(item.site_id, item.outbound_id, report_outbound.outcome, report_outbound.status,
 		report_outbound.headers, report_outbound.body, report_outbound.detail, as_of);

@@ -294,6 +294,7 @@ CREATE FUNCTION submeter.wechat_keys_done(site_id int, outbound_id bigint, outco
 RETURNS submeter.outbound_verdict
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE

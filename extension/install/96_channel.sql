@@ -448,7 +448,7 @@ BEGIN
 		END IF;
 	ELSIF verdict.state IN ('failed', 'unknown') THEN
 		PERFORM submeter.notice_failed(item.site_id, (item.ref ->> 'notice_id')::bigint, item.outbound_id, item.ref ->> 'channel',
-			coalesce(verdict.detail, notice_done.outcome), notice_done.as_of);
+			coalesce(verdict.detail, (SELECT h.detail FROM submeter.outbound_host h WHERE h.site_id = item.site_id AND h.host = item.host), notice_done.outcome), notice_done.as_of);
 	END IF;
 	RETURN verdict;
 END

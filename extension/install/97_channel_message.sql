@@ -499,6 +499,7 @@ CREATE FUNCTION submeter.wechat_token_done(site_id int, outbound_id bigint, outc
 RETURNS submeter.outbound_verdict
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE

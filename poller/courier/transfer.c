@@ -386,27 +386,15 @@ transfer_start(SmTransfers *transfers, SmOutbound *outbound)
 	curl_multi_add_handle(transfers->multi, transfer->easy);
 }
 
-/* Whether anything of a request can have reached the other side. */
+/*
+ * Whether a request can have reached the other side. What libcurl says was wrong does not tell:
+ * an answer that is no HTTP is an unsupported protocol, like an address that has none.
+ */
 static bool
-transfer_left(const SmTransfer *transfer, CURLcode code)
+transfer_left(const SmTransfer *transfer)
 {
 	curl_off_t ready_us = 0;
 
-	switch (code)
-	{
-		case CURLE_UNSUPPORTED_PROTOCOL:
-		case CURLE_URL_MALFORMAT:
-		case CURLE_COULDNT_RESOLVE_PROXY:
-		case CURLE_COULDNT_RESOLVE_HOST:
-		case CURLE_COULDNT_CONNECT:
-		case CURLE_SSL_CONNECT_ERROR:
-		case CURLE_PEER_FAILED_VERIFICATION:
-		case CURLE_USE_SSL_FAILED:
-		case CURLE_PROXY:
-			return false;
-		default:
-			break;
-	}
 	/* A mail is sent with its last line; before that nothing has happened. */
 	if (strcmp(transfer->outbound->method, "MAIL") == 0)
 		return transfer->all_given;
@@ -469,7 +457,7 @@ transfer_judge(SmTransfer *transfer, CURLcode code)
 	if (transfer_refused(transfer, code, status))
 		delivery->outcome = OUTCOME_ANSWERED;
 	else
-		delivery->outcome = transfer_left(transfer, code) ? OUTCOME_NO_ANSWER : OUTCOME_NOT_SENT;
+		delivery->outcome = transfer_left(transfer) ? OUTCOME_NO_ANSWER : OUTCOME_NOT_SENT;
 	transfer_explain(transfer, code, status);
 }
 

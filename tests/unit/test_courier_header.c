@@ -46,8 +46,8 @@ test_headers(void)
 	is_text(headers_of("aa: 1\na: 2\nb:a\n"), "{\"aa\":\"1\",\"a\":\"2\",\"b\":\"a\"}",
 			"a name that is part of another is not the same");
 	is_text(headers_of("a: 1\n b: 2\nc 3\n: 4\n"), "{\"a\":\"1\"}", "continuations and no headers");
-	is_text(headers_of("a: \"\\\x01\x7F\xE7\n"),
-			"{\"a\":\"\\u0022\\u005c\\u0001\\u007f\\u00e7\"}", "bytes that JSON does not have");
+	is_text(headers_of("a: \"\\\x01\x7F\xE7\n"), "{\"a\":\"\\u0022\\u005c\\u0001\\u007f\\u00e7\"}",
+			"bytes that JSON does not have");
 	is_text(headers_of("a:\nb:  \r\n"), "{\"a\":\"\",\"b\":\"\"}", "values of nothing");
 }
 
@@ -92,8 +92,7 @@ test_hosts(void)
 
 	is_text(host_of("https://example.org:8443/hook/token?key=k#f"), "https://example.org:8443",
 			"no path, no query");
-	is_text(host_of("smtp://user:pass@mail.example.org"), "smtp://mail.example.org",
-			"no password");
+	is_text(host_of("smtp://user:pass@mail.example.org"), "smtp://mail.example.org", "no password");
 	is_text(host_of("https://a@b:c@d/e@f"), "https://d", "the last @ of the host counts");
 	is_text(host_of("https://x?u:p@h"), "https://x", "a query without a path");
 	is_text(host_of("no address"), "", "none");
