@@ -127,9 +127,8 @@ static void
 hide_error(ErrorData *edata)
 {
 	edata->output_to_server = false;
-	ereport(LOG,
-			(errcode(edata->sqlerrcode), errmsg_internal("%s: it failed", HIDDEN_STATEMENT),
-			 errhidestmt(true), errhidecontext(true)));
+	ereport(LOG, (errcode(edata->sqlerrcode), errmsg_internal("%s: it failed", HIDDEN_STATEMENT),
+				  errhidestmt(true), errhidecontext(true)));
 }
 
 /*

@@ -39,7 +39,8 @@ headers_have(SmHeaders *headers, const char *name, size_t length)
 
 	text_add(&headers->names, "\n");
 	for (i = 0; i < length; i++)
-		text_printf(&headers->names, "%c", name[i] == '\0' ? ' ' : tolower((unsigned char) name[i]));
+		text_printf(&headers->names, "%c",
+					name[i] == '\0' ? ' ' : tolower((unsigned char) name[i]));
 	text_add(&headers->names, "\n");
 	return memmem(headers->names.data, from, headers->names.data + from,
 				  headers->names.length - from) != NULL;
