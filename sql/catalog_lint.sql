@@ -151,7 +151,7 @@ WHERE language IN ('sql', 'plpgsql') AND 'site_id' = ANY (arguments) AND (modes 
 -- providers name are all called alike)
 SELECT r.routine, a.name AS argument FROM routine r CROSS JOIN unnest(r.arguments[1:r.n_arguments]) a(name)
 WHERE r.language IN ('sql', 'plpgsql') AND NOT r.is_trigger AND r.source !~ ('\m' || r.name || '\.' || a.name || '\M')
-	AND r.name <> 'policy_decide' AND (r.name, a.name) NOT IN (('claim_reads', 'poller'), ('alipay_answer', 'headers'), ('alipay_notify', 'headers'))
+	AND r.name <> 'policy_decide' AND (r.name, a.name) NOT IN (('claim_reads', 'poller'), ('alipay_answer', 'headers'), ('alipay_notify', 'headers'), ('alipay_bill_answer', 'headers'))
 	AND r.name !~ '^(build_|judge_|ask_receipt_)|_done$' ORDER BY 1, 2;
 -- names that are resolved in a schema other than those of the path: tables of ours that are used unqualified
 SELECT DISTINCT r.routine, t.name AS relation FROM routine r JOIN relation t ON t.kind IN ('r', 'p', 'v')

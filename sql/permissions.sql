@@ -61,6 +61,9 @@ INSERT INTO submeter.payment_receipt (site_id, payment_receipt_id, merchant_id, 
 SELECT a.site_id, a.account_id, a.site_id, 't' || a.account_id, a.account_id, 'x', 1, 'order', now(), 0 FROM submeter.account a;
 INSERT INTO submeter.payment_refund (site_id, payment_receipt_id, account_id, amount, out_request_no, transfer_id, reason, asked_by) SELECT a.site_id, a.account_id, a.account_id, 1, 'refund' || a.account_id, 0, 'x', 'x' FROM submeter.account a;
 INSERT INTO submeter.payment_event (site_id, merchant_id, source, body) SELECT site_id, site_id, 'notify', 'x' FROM submeter.site;
+INSERT INTO submeter.reconcile_file (site_id, merchant_id, day, source, sha256, bytes, file, taken_by) SELECT site_id, site_id, '2025-01-01', 'fetched', sha256('x'), 1, 'x', 'x' FROM submeter.site;
+INSERT INTO submeter.reconcile_day (site_id, merchant_id, day) SELECT site_id, site_id, '2025-01-01' FROM submeter.site;
+INSERT INTO submeter.reconcile_row (site_id, merchant_id, day, item, kind, result, state) SELECT site_id, site_id, '2025-01-01', 'x', 'other', 'missing', 'done' FROM submeter.site;
 SELECT count(submeter.set_secret(s.site_id, 'x', 'x')) AS secrets FROM submeter.site s;
 INSERT INTO submeter.notice_channel (site_id, channel, kind) SELECT site_id, 'x', 'wechat' FROM submeter.site;
 INSERT INTO submeter.channel_token (site_id, channel, sealed, expires_at) SELECT site_id, 'x', 'x', now() FROM submeter.site;
@@ -340,6 +343,7 @@ INSERT INTO verb_call VALUES
 	('finish_wechat_login', 'submeter.finish_wechat_login(S, ''x'', ''abcdefgh'')'),
 	('check_wechat_login', 'submeter.check_wechat_login(S, 0)'),
 	('set_secret', 'submeter.set_secret(S, ''x'', ''x'')'), ('rotate_secrets', 'submeter.rotate_secrets(S)'),
+	('reconcile', 'submeter.reconcile(S, ''alipay'', ''2025-01-01'', ''x'')'), ('decide_reconcile', 'submeter.decide_reconcile(S, 0, ''settled'', ''x'')'),
 	('resend_outbound', 'submeter.resend_outbound(S, 0, ''x'')'), ('create_payment', 'submeter.create_payment(S, A, ''alipay'', 5, ''key'')'),
 	('check_payment', 'submeter.check_payment(S, O)'), ('cancel_payment', 'submeter.cancel_payment(S, O)'), ('payment_notify', 'submeter.payment_notify(''alipay'', jsonb_build_object('':path'', ''/notify/alipay/1''), ''x'')'),
 	('claim_outbound', 'count(*) FROM submeter.claim_outbound(''c'', 1)'),

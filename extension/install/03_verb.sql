@@ -95,6 +95,8 @@ INSERT INTO submeter.verb (verb, roles, dangerous) VALUES
 	('create_payment', '{submeter_admin,submeter_operator,submeter_cashier,submeter_erp,submeter_tenant}', false),
 	('check_payment', '{submeter_admin,submeter_operator,submeter_cashier,submeter_erp,submeter_tenant}', false),
 	('cancel_payment', '{submeter_admin,submeter_operator,submeter_cashier,submeter_erp,submeter_tenant}', false),
+	('reconcile', '{submeter_admin}', true),
+	('decide_reconcile', '{submeter_admin,submeter_operator}', true),
 	('set_channel', '{submeter_admin}', false),
 	('preview_notice', '{submeter_admin,submeter_operator}', false),
 	('register_device', '{submeter_admin,submeter_operator,submeter_tenant}', false),

@@ -26,6 +26,7 @@ INSERT INTO submeter.duty (duty, every, ordinal, description) VALUES
 	('history', '2 minutes', 8, 'gaps between readings, what meters keep of them, and how many readings came'),
 	('moves', '5 s', 21, 'move-outs whose time and final readings have come, breakers of vacant units'),
 	('instalments', '10 minutes', 22, 'monthly instalments of debt'),
+	('reconcile', '1 hour', 25, 'daily files of payment providers'),
 	('close', '10 minutes', 23, 'billing cycles that have ended into bills'),
 	('seal', '5 minutes', 90, 'seals of the ledger, and its head for those who keep it');
 
@@ -75,6 +76,7 @@ BEGIN
 		WHEN 'close' THEN outcome := submeter.close_duty(run_duty.site_id, run_duty.as_of);
 		WHEN 'notices' THEN outcome := submeter.deliver_notices(run_duty.site_id, run_duty.as_of);
 		WHEN 'payments' THEN outcome := submeter.payment_duty(run_duty.site_id, run_duty.as_of);
+		WHEN 'reconcile' THEN outcome := submeter.reconcile_duty(run_duty.site_id, run_duty.as_of);
 		WHEN 'seal' THEN outcome := submeter.seal_duty(run_duty.site_id, run_duty.as_of);
 		WHEN 'calendar' THEN outcome := submeter.extend_calendar(run_duty.site_id, run_duty.as_of);
 		ELSE

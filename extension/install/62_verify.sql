@@ -242,8 +242,9 @@ BEGIN
 	RETURN QUERY SELECT * FROM submeter.verify_bills(verify_ledger.site_id);
 	RETURN QUERY SELECT * FROM submeter.verify_shares(verify_ledger.site_id);
 	RETURN QUERY SELECT * FROM submeter.verify_payments(verify_ledger.site_id);
+	RETURN QUERY SELECT * FROM submeter.verify_reconcile(verify_ledger.site_id);
 	RETURN QUERY SELECT * FROM submeter.verify_charges(verify_ledger.site_id);
 END
 $$;
 COMMENT ON FUNCTION submeter.verify_ledger(int, timestamptz) IS
-'No rows means: the seals are intact and every sealed movement is as it was, the trial balance is zero, totals equal their movements, keys are unique, fees go with their recharges, charge movements equal charge.posted and adjustments charge.adjusted, bills are the sums of their lines, what providers took and paid back is in the books once, and all charges rebuild from the readings to the same amounts. What is wrong with a movement names it (transfer_id), the first one first, at most 100 of a kind. since limits the checks of single movements and of seals'' rows.';
+'No rows means: the seals are intact and every sealed movement is as it was, the trial balance is zero, totals equal their movements, keys are unique, fees go with their recharges, charge movements equal charge.posted and adjustments charge.adjusted, bills are the sums of their lines, what providers took and paid back is in the books once, what was reconciled is as it says, and all charges rebuild from the readings to the same amounts. What is wrong with a movement names it (transfer_id), the first one first, at most 100 of a kind. since limits the checks of single movements and of seals'' rows.';

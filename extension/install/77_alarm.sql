@@ -38,6 +38,8 @@ AS $$
 		('payment_refund_failed', 'energy', 'critical', '0', 'A payment provider could not pay money back. Look at payment_refund: what failed is on the account again, what is abnormal has to be settled at the provider; acknowledge when seen.'),
 		('payment_signature', 'device', 'critical', '0', 'Notifications came that the payment provider did not sign. Look whether its keys were exchanged, and who else calls the notify address; acknowledge when seen.'),
 		('payment_certificate', 'device', 'critical', '0', 'A payment provider signs with a certificate that cannot be trusted, so nothing it says is believed. Compare it with the one on the provider''s platform and enter that in merchant_key; acknowledge when seen.'),
+		('reconcile_open', 'energy', 'warning', '0', 'A payment provider''s daily file and the books differ, and a person has to decide what that is. Look at reconcile_row, then decide_reconcile().'),
+		('reconcile_late', 'energy', 'warning', '0', 'A payment provider''s daily file has not come for two days. See detail in reconcile_day, or download it from the provider''s platform and hand it in with reconcile().'),
 		('channel_budget', 'device', 'warning', '0', 'The messages of a channel for this month are used up: people are told by their next channel, if they have one. Raise the budget with set_channel() or wait for the month to end.'),
 		('host_down', 'device', 'critical', '0', 'A host outside (a payment provider, a mail server, a robot) failed five times in a row, or refuses our login: what is for it waits. Look at outbound_host, and check its address, our password and the network.'),
 		('notice_failed', 'device', 'warning', '0', 'A message could not be delivered on any channel. Check the channel and tell the person another way; acknowledge when seen.')
@@ -238,6 +240,7 @@ BEGIN
 		UNION ALL SELECT * FROM submeter.clock_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
 		UNION ALL SELECT * FROM submeter.resale_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
 		UNION ALL SELECT * FROM submeter.spool_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
+		UNION ALL SELECT * FROM submeter.reconcile_conditions(evaluate_alarms.site_id, evaluate_alarms.as_of)
 	), gone AS (
 		DELETE FROM submeter.alarm_pending p
 		WHERE p.site_id = evaluate_alarms.site_id AND NOT EXISTS (

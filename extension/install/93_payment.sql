@@ -399,8 +399,6 @@ BEGIN
 		WHEN 'unknown_order' THEN
 			movement := submeter.book_unassigned(book_payment.site_id, provider, book_payment.news.amount, key, book_payment.as_of,
 				book_payment.news.out_trade_no);
-			PERFORM submeter.raise_alarm(book_payment.site_id, 'payment_unassigned', NULL, NULL,
-				format('%s %s, %s', provider, book_payment.news.transaction, book_payment.news.amount), book_payment.as_of);
 		WHEN 'closed_account' THEN
 			PERFORM submeter.lock_account(item.site_id, item.account_id);
 			movement := submeter.post_movement(item.site_id, item.account_id, book_payment.news.amount, 'recharge',
@@ -453,6 +451,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
 	item submeter.payment_order;
+	kind text;
 BEGIN
 	-- All orders of the key, in their order: whoever else hears of one of them waits here.
 	PERFORM FROM submeter.payment_order o
@@ -462,7 +461,14 @@ BEGIN
 	SELECT o.* INTO item FROM submeter.payment_order o
 	WHERE o.site_id = apply_payment.site_id AND o.payment_order_id = apply_payment.payment_order_id;
 	IF apply_payment.news.result = 'paid' THEN
-		RETURN submeter.book_payment(apply_payment.site_id, apply_payment.merchant_id, apply_payment.payment_order_id, apply_payment.news, apply_payment.as_of);
+		kind := submeter.book_payment(apply_payment.site_id, apply_payment.merchant_id, apply_payment.payment_order_id, apply_payment.news, apply_payment.as_of);
+		-- Who decides whose it is need not be told.
+		IF kind = 'unknown_order' AND apply_payment.source <> 'decision' THEN
+			PERFORM submeter.raise_alarm(apply_payment.site_id, 'payment_unassigned', NULL, NULL,
+				format('%s %s, %s', (SELECT m.provider FROM submeter.merchant m WHERE m.site_id = apply_payment.site_id AND m.merchant_id = apply_payment.merchant_id),
+					apply_payment.news.transaction, apply_payment.news.amount), apply_payment.as_of);
+		END IF;
+		RETURN kind;
 	ELSIF item.state IS DISTINCT FROM 'open' THEN
 		RETURN 'nothing to do';
 	END IF;
@@ -509,7 +515,8 @@ BEGIN
 			WHERE f.site_id = r.site_id AND f.payment_receipt_id = r.payment_receipt_id AND f.state <> 'failed'), 0) AS rest
 		FROM submeter.payment_receipt r
 		JOIN submeter.merchant m ON m.site_id = r.site_id AND m.merchant_id = r.merchant_id AND m.provider = send_refunds.provider
-		WHERE r.site_id = send_refunds.site_id AND r.account_id = send_refunds.account_id
+		WHERE r.site_id = send_refunds.site_id AND (r.account_id = send_refunds.account_id OR r.account_id IS NULL
+			AND send_refunds.account_id = submeter.receipt_given_to(r.site_id, r.payment_receipt_id))
 		ORDER BY r.payment_receipt_id DESC
 	LOOP
 		CONTINUE WHEN part.rest <= 0;
@@ -864,7 +871,7 @@ AS $$
 	SELECT 'money of a provider without a receipt', t.account_id, t.transfer_id, 0, t.amount
 	FROM submeter.transfer t
 	WHERE t.site_id = verify_payments.site_id AND t.kind = 'recharge' AND t.idempotency_key LIKE 'payment:%'
-		AND NOT EXISTS (SELECT FROM receipt r WHERE r.transfer_id = t.transfer_id)
+		AND t.idempotency_key NOT LIKE 'payment:reconcile:%' AND NOT EXISTS (SELECT FROM receipt r WHERE r.transfer_id = t.transfer_id)
 	UNION ALL
 	SELECT format('order %s is paid without money, or the other way round', o.payment_order_id), o.account_id, NULL, o.total, coalesce(sum(r.amount), 0)
 	FROM submeter.payment_order o

@@ -199,6 +199,12 @@ SELECT 'notices', n.site_id, false, count(*) || ' waiting or failed, the oldest 
 FROM submeter.notice n WHERE n.state = 'failed' OR n.state = 'queued' AND n.next_try_at < now() - interval '10 minutes'
 GROUP BY n.site_id
 UNION ALL
+SELECT 'file of ' || m.provider || ' ' || m.name, d.site_id, max(d.day) FILTER (WHERE d.read_at IS NOT NULL) > (now() AT TIME ZONE 'Asia/Shanghai')::date - 4,
+	'last day reconciled ' || coalesce(max(d.day) FILTER (WHERE d.read_at IS NOT NULL)::text, 'never')
+FROM submeter.reconcile_day d
+JOIN submeter.merchant m ON m.site_id = d.site_id AND m.merchant_id = d.merchant_id AND m.enabled
+GROUP BY d.site_id, d.merchant_id, m.provider, m.name
+UNION ALL
 SELECT 'head of the ledger', r.site_id, s.seal_no IS NULL OR coalesce(e.seal_no = s.seal_no OR e.exported_at > now() - interval '2 days', false),
 	'for ' || r.email || coalesce(': seal ' || e.seal_no || ' at ' || e.exported_at::text, ': not sent yet')
 FROM submeter.head_recipient r
