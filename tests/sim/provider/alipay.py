@@ -104,11 +104,30 @@ class Alipay:
             self._notify(app, trade)
         return {'paid': True, 'trade_no': trade['trade_no'], 'amount': str(trade['amount'])}
 
+    def refund_here(self, order, amount, at=None):
+        """The merchant refunds on the platform, and not over the interface."""
+        trade = self.find(order)[1]
+        number = 'platform%d' % self.world.number()
+        self._book_refund(trade, number, self._amount(str(amount)))
+        trade['refund_at'][number] = at or self.world.now()
+        return {'refund': number}
+
+    def backdate(self, order, at):
+        """What happened to an order happened at another time."""
+        trade = self.find(order)[1]
+        if trade['paid']:
+            trade['paid'] = at
+        trade['refund_at'] = {number: at for number in trade['refund_at']}
+
+    def _fee(self, app, trade):
+        return (trade['amount'] * app['fee']).quantize(Decimal('0.01'))
+
     def book(self):
         """Per order what was paid and refunded: the provider's own truth."""
         return [{'provider': 'alipay', 'app_id': app['app_id'], 'order': order,
                  'trade_no': trade['trade_no'], 'status': trade['status'],
                  'paid': str(trade['amount']) if trade['paid'] else '0.00',
+                 'fee': str(self._fee(app, trade)) if trade['paid'] else '0.00',
                  'refunded': str(sum(trade['refunds'].values(), Decimal('0.00')))}
                 for app in self.apps.values() for order, trade in app['orders'].items()]
 
@@ -432,7 +451,7 @@ class Alipay:
     def _bill_row(self, app, trade, refund):
         blank = '0.00'
         amount = -trade['refunds'][refund] if refund else trade['amount'] - trade['coupon']
-        fee = -(trade['amount'] * app['fee']).quantize(Decimal('0.01')) if not refund else Decimal('0.00')
+        fee = -self._fee(app, trade) if not refund else Decimal('0.00')
         at = trade['refund_at'][refund] if refund else trade['paid']
         order = -trade['refunds'][refund] if refund else trade['amount']
         return [trade['trade_no'] + '\t', trade['number'] + '\t', '退款' if refund else '交易', trade['subject'],
@@ -443,9 +462,22 @@ class Alipay:
     def bill(self, token):
         """The zip file of a download address; None when it is not valid any more."""
         app_id, day, until = self.tokens.get(token, (None, None, 0))
-        if self.world.now() > until:
+        faults = self.world.faults_of('billfile', None)
+        if self.world.now() > until or 'expired' in faults:
             return None
-        app = self.apps[app_id]
+        data = self._bill_file(self.apps[app_id], day)
+        return data[:len(data) // 2] if 'truncate' in faults else data
+
+    def _extra_row(self, number, day):
+        row = [''] * 25
+        row[0:6] = ['%s220014%014d\t' % (day.replace('-', ''), self.world.number()), number + '\t', '交易', '别的系统',
+                    day + ' 12:00:00', day + ' 12:00:00']
+        row[11:18] = ['8.88', '8.88'] + ['0.00'] * 5
+        row[19:21] = ['0.00', '0.00']
+        row[22:24] = ['-0.05', '0.00']
+        return row
+
+    def _bill_file(self, app, day):
         account = '#账号:[%s0156]' % app['seller']
         chinese = '%s年%s月%s日' % tuple(day.split('-'))
         period = '#起始日期:[%s 00:00:00]   终止日期:[%s 23:59:59]' % (chinese, chinese)
@@ -465,6 +497,9 @@ class Alipay:
             if 'amount' in faults:
                 row[11] = row[12] = faults['amount']
             writer.writerow(row)
+        extra = self.world.faults_of('bill', 'extra')
+        if 'extra' in extra:
+            writer.writerow(self._extra_row(extra['extra'], day))
         out.write('#-----业务明细列表结束-----\r\n#导出时间:[%s]\r\n' % self._stamp(self.world.now()))
         summary = '#支付宝业务汇总查询\r\n%s\r\n#合计 %d 笔\r\n' % (account, len(rows))
         packed = io.BytesIO()

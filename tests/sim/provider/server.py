@@ -67,6 +67,15 @@ class Control:
         with self.world.lock:
             return self.wechat.settle_refund(refund, **how)
 
+    def do_refund_here(self, order, amount, at=None):
+        with self.world.lock:
+            return self._of_order(order).refund_here(order, amount, at)
+
+    def do_backdate(self, order, at):
+        with self.world.lock:
+            self._of_order(order).backdate(order, at)
+        return {}
+
     def do_orders(self):
         return self.do_book()
 

@@ -104,6 +104,28 @@ class Wechat:
         self._notify_refund(merchant, row)
         return {'status': status}
 
+    def refund_here(self, order, amount, at=None):
+        """The merchant refunds on the platform, and not over the interface; amount in fen."""
+        merchant = self.find(order)[0]
+        number = 'platform%d' % self.world.number()
+        at = at or self.world.now()
+        merchant['refunds'][number] = {
+            'number': number, 'order': order, 'amount': int(amount), 'status': 'SUCCESS', 'created': at, 'success': at,
+            'refund_id': '503' + format(self.world.number(), '025d'), 'notify_url': None}
+        return {'refund': number}
+
+    def backdate(self, order, at):
+        """What happened to an order happened at another time."""
+        merchant, trade = self.find(order)
+        if trade['paid']:
+            trade['paid'] = at
+        for row in merchant['refunds'].values():
+            if row['order'] == order:
+                row['created'] = at
+
+    def _fee(self, merchant, amount):
+        return round(amount * merchant['fee']) / 100
+
     def book(self):
         rows = []
         for merchant in self.merchants.values():
@@ -113,7 +135,7 @@ class Wechat:
                 paid = trade['amount'] if trade['paid'] else 0
                 rows.append({'provider': 'wechat', 'mchid': merchant['mchid'], 'order': order,
                              'trade_no': trade['transaction_id'], 'status': trade['state'],
-                             'paid': '%.2f' % (paid / 100), 'refunded': '%.2f' % (refunded / 100)})
+                             'fee': '%.2f' % self._fee(merchant, paid), 'paid': '%.2f' % (paid / 100), 'refunded': '%.2f' % (refunded / 100)})
         return rows
 
     # The interface ------------------------------------------------------------------------------
@@ -450,7 +472,7 @@ class Wechat:
             if 'leave-out' in faults:
                 continue
             amount = trade['amount'] if 'amount' not in faults else int(faults['amount'])
-            fee = 0.0 if row else round(amount * merchant['fee']) / 100
+            fee = 0.0 if row else self._fee(merchant, amount)
             at = (self._stamp(row['created'] if row else trade['paid'])[:19]).replace('T', ' ')
             cells = [at, merchant['appid'], merchant['mchid'], '0', '', trade['transaction_id'],
                      trade['number'], trade['openid'], trade['kind'].upper(), 'REFUND' if row else 'SUCCESS',
@@ -464,6 +486,14 @@ class Wechat:
             total += 0 if row else amount
             refunded += row['amount'] if row else 0
             fees += fee
+        extra = self.world.faults_of('bill', 'extra')
+        if 'extra' in extra:
+            lines.append(','.join('`' + cell for cell in [
+                day + ' 12:00:00', merchant['appid'], merchant['mchid'], '0', '', '42001%023d' % self.world.number(), extra['extra'],
+                'openid', 'NATIVE', 'SUCCESS', 'OTHERS', 'CNY', '8.88', '0.00', '0', '0', '0.00', '0.00', '', '', '别的系统', '',
+                '0.05000', '0.60%', '8.88', '0.00', '']))
+            total += 888
+            fees += 0.05
         lines.append('总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额,订单总金额,申请退款总金额')
         lines.append(','.join('`' + cell for cell in (
             str(len(lines) - 2), '%.2f' % (total / 100), '%.2f' % (refunded / 100), '0.00', '%.5f' % fees,
@@ -473,7 +503,8 @@ class Wechat:
     def _download(self, merchant, query, faults):
         token = dict(re.findall(r'([^&=]+)=([^&]*)', query)).get('token')
         text, packed, until = self.tokens.get(token, (b'', False, 0))
-        if self.world.now() > until:
+        faults = dict(faults, **self.world.faults_of('billfile', None))
+        if self.world.now() > until or 'expired' in faults:
             return 400, {'Content-Type': 'application/json'}, compact(
                 {'code': 'INVALID_REQUEST', 'message': 'token已过期'}).encode()
         if 'wrong-hash' in faults:
