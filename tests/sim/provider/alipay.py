@@ -468,6 +468,9 @@ class Alipay:
         data = self._bill_file(self.apps[app_id], day)
         return data[:len(data) // 2] if 'truncate' in faults else data
 
+    def bill_of(self, order, day):
+        return self._bill_file(self.find(order)[0], day)
+
     def _extra_row(self, number, day):
         row = [''] * 25
         row[0:6] = ['%s220014%014d\t' % (day.replace('-', ''), self.world.number()), number + '\t', '交易', '别的系统',

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """The simulated payment providers as one HTTP server on loopback. README.md describes it."""
 import argparse
+import base64
 import json
 import os
 import ssl
@@ -75,6 +76,10 @@ class Control:
         with self.world.lock:
             self._of_order(order).backdate(order, at)
         return {}
+
+    def do_bill(self, order, day):
+        with self.world.lock:
+            return {'file': base64.b64encode(self._of_order(order).bill_of(order, day)).decode()}
 
     def do_orders(self):
         return self.do_book()

@@ -452,6 +452,10 @@ class Wechat:
         return {'hash_type': 'SHA1', 'hash_value': digest,
                 'download_url': '%s/v3/billdownload/file?token=%s' % (self.base, token)}
 
+    def bill_of(self, order, day):
+        merchant = self.find(order)[0]
+        return gzip.compress(self._bill_text(merchant, day, self._bill_rows(merchant, day)))
+
     def _bill_rows(self, merchant, day):
         rows = []
         for order, trade in merchant['orders'].items():
