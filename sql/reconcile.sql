@@ -3,6 +3,7 @@
 \pset footer off
 SET client_min_messages = warning;
 SET timezone = 'UTC';
+SET datestyle = 'ISO';
 CREATE FUNCTION pg_temp.refusal(statement text) RETURNS text
 LANGUAGE plpgsql
 AS $$

@@ -48,9 +48,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	seen record;
+	begins timestamptz := submeter.china_midnight(check_bill.day);
+	ends timestamptz := submeter.china_midnight(check_bill.day + 1);
 BEGIN
 	SELECT min(b.account) AS account, max(b.account) AS last_account,
-		min(b.line) FILTER (WHERE b.happened_at NOT BETWEEN submeter.china_midnight(check_bill.day) AND submeter.china_midnight(check_bill.day + 1) - interval '1 us') AS strange_day,
+		min(b.line) FILTER (WHERE b.happened_at < begins OR b.happened_at >= ends) AS strange_day,
 		min(b.line) FILTER (WHERE b.kind <> 'other' AND (b.amount IS NULL OR b.amount <= 0 OR scale(trim_scale(b.amount)) > 2 OR b.amount >= 1000000000)) AS strange_amount,
 		min(b.line) FILTER (WHERE b.kind <> 'other' AND coalesce(b.provider_transaction, '') = '') AS nameless
 	INTO seen
@@ -77,36 +79,42 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
+	digest bytea := sha256(keep_bill.file);
 	kept bigint;
 BEGIN
-	INSERT INTO submeter.reconcile_file (site_id, merchant_id, day, source, sha256, bytes, file, problem, taken_by)
-	VALUES (keep_bill.site_id, keep_bill.merchant_id, keep_bill.day, keep_bill.source, sha256(keep_bill.file), octet_length(keep_bill.file), keep_bill.file,
-		keep_bill.problem, (submeter.me()).login)
-	ON CONFLICT DO NOTHING;
 	SELECT f.reconcile_file_id INTO kept FROM submeter.reconcile_file f
-	WHERE f.site_id = keep_bill.site_id AND f.merchant_id = keep_bill.merchant_id AND f.day = keep_bill.day AND f.sha256 = sha256(keep_bill.file);
+	WHERE f.site_id = keep_bill.site_id AND f.merchant_id = keep_bill.merchant_id AND f.day = keep_bill.day AND f.sha256 = digest;
+	IF kept IS NULL THEN
+		INSERT INTO submeter.reconcile_file AS f (site_id, merchant_id, day, source, sha256, bytes, file, problem, taken_by)
+		VALUES (keep_bill.site_id, keep_bill.merchant_id, keep_bill.day, keep_bill.source, digest, octet_length(keep_bill.file), keep_bill.file,
+			keep_bill.problem, (submeter.me()).login)
+		RETURNING f.reconcile_file_id INTO kept;
+	END IF;
 	RETURN kept;
 END
 $$;
-COMMENT ON FUNCTION submeter.keep_bill(int, bigint, date, text, bytea, text) IS 'Keeps a file, once, and returns its number.';
+COMMENT ON FUNCTION submeter.keep_bill(int, bigint, date, text, bytea, text) IS 'Keeps a file, once, and returns its number. The day is locked by the caller.';
 
-CREATE FUNCTION submeter.bill_items(site_id int, merchant_id bigint, day date, provider text, file bytea)
+CREATE FUNCTION submeter.bill_items(site_id int, merchant_id bigint, day date, provider text, reconcile_file_id bigint, file bytea)
 RETURNS TABLE (item text, line int, kind text, provider_transaction text, out_trade_no text, refund_no text, provider_refund text, amount numeric, ours numeric, fee numeric,
-	settled numeric, happened_at timestamptz, subject text, payment_order_id bigint, payment_receipt_id bigint, payment_refund_id bigint, result text)
+	settled numeric, happened_at timestamptz, subject text, payment_order_id bigint, payment_receipt_id bigint, payment_refund_id bigint, result text, reconcile_row_id bigint, known boolean)
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	WITH named AS (
-		SELECT b.*, CASE b.kind WHEN 'payment' THEN 'p:' || b.provider_transaction
+	WITH counted AS (
+		SELECT n.*, row_number() OVER (PARTITION BY n.name COLLATE "C" ORDER BY n.line) AS nth
+		FROM (SELECT b.line, b.kind, b.provider_transaction, b.out_trade_no, b.refund_no, b.provider_refund, b.amount, b.fee, b.settled, b.happened_at, b.subject,
+			-- WeChat Pay lists refunds when they are asked for; those on their way are asked about as ever.
+			b.kind = 'refund' AND bill_items.provider = 'wechat' AND b.raw NOT LIKE '%,`SUCCESS,`%' AS under_way, CASE b.kind WHEN 'payment' THEN 'p:' || b.provider_transaction
 				WHEN 'refund' THEN concat('r:', b.provider_transaction, ':', coalesce(b.refund_no, b.provider_refund))
 				ELSE concat('o:', b.provider_transaction, ':', b.refund_no) END AS name
-		FROM submeter.provider_bill(bill_items.provider, bill_items.file) b
-	), counted AS (
-		SELECT n.*, row_number() OVER (PARTITION BY n.name COLLATE "C" ORDER BY n.line) AS nth FROM named n
+		FROM submeter.provider_bill(bill_items.provider, bill_items.file) b) n
 	), item AS (
 		SELECT c.*, CASE c.nth WHEN 1 THEN c.name ELSE c.name || '#' || c.nth::text END AS item FROM counted c
 	), met AS (
 		SELECT i.*, r.payment_receipt_id, r.amount AS received, r.kind AS receipt_kind, o.payment_order_id, coalesce(w.booked, 0) AS booked, w.account_id AS given_to,
+			w.reconcile_row_id, w.reconcile_file_id = bill_items.reconcile_file_id AS same_file, w.result AS result_before, w.ours AS ours_before, w.decision IS NOT NULL AS decided,
+			(w.payment_receipt_id, w.payment_refund_id) AS links_before,
 			coalesce(g.payment_refund_id, f.payment_refund_id) AS payment_refund_id, coalesce(g.state, f.state) AS refund_state, coalesce(g.amount, f.amount) AS paid_back
 		FROM item i
 		LEFT JOIN submeter.payment_receipt r ON r.site_id = bill_items.site_id AND r.merchant_id = bill_items.merchant_id AND r.provider_transaction = i.provider_transaction
@@ -123,8 +131,7 @@ AS $$
 			WHEN m.kind = 'payment' AND (m.payment_order_id IS NOT NULL OR m.out_trade_no ~ format('^s%s_[0-9]+_', bill_items.site_id)) THEN 'lost'
 			WHEN m.kind = 'refund' AND m.refund_state IS NOT NULL THEN CASE WHEN m.refund_state = 'failed' THEN 'elsewhere'
 				WHEN m.paid_back + m.booked <> m.amount THEN 'amount_differs'
-				-- WeChat Pay lists refunds when they are asked for; those on their way are asked about as ever.
-				WHEN m.refund_state = 'done' OR bill_items.provider = 'wechat' AND m.raw NOT LIKE '%,`SUCCESS,`%' THEN 'matched' ELSE 'lost' END
+				WHEN m.refund_state = 'done' OR m.under_way THEN 'matched' ELSE 'lost' END
 			WHEN m.kind = 'refund' AND m.payment_receipt_id IS NOT NULL THEN 'elsewhere'
 			WHEN m.out_trade_no ~ s.other_numbers THEN 'foreign'
 			WHEN m.kind = 'other' THEN 'other'
@@ -132,15 +139,18 @@ AS $$
 		FROM met m
 		JOIN submeter.merchant s ON s.site_id = bill_items.site_id AND s.merchant_id = bill_items.merchant_id
 	)
-	SELECT j.item, j.line, j.kind, j.provider_transaction, j.out_trade_no, j.refund_no, j.provider_refund, coalesce(j.amount, 0)::numeric(14, 2),
-		(CASE WHEN j.nth > 1 THEN NULL WHEN j.kind = 'payment' THEN j.received + j.booked
-			WHEN j.kind = 'refund' AND j.refund_state <> 'failed' THEN j.paid_back + j.booked END)::numeric(14, 2),
-		coalesce(j.fee, 0)::numeric(14, 5), j.settled::numeric(14, 2), j.happened_at, left(j.subject, 200), CASE j.kind WHEN 'payment' THEN j.payment_order_id END,
-		CASE WHEN j.nth = 1 AND j.kind <> 'other' THEN j.payment_receipt_id END, CASE j.nth WHEN 1 THEN j.payment_refund_id END, j.result
-	FROM judged j
+	SELECT x.item, x.line, x.kind, x.provider_transaction, x.out_trade_no, x.refund_no, x.provider_refund, coalesce(x.amount, 0)::numeric(14, 2), x.ours, coalesce(x.fee, 0)::numeric(14, 5),
+		x.settled::numeric(14, 2), x.happened_at, left(x.subject, 200), CASE x.kind WHEN 'payment' THEN x.payment_order_id END, x.receipt_id, x.refund_id, x.result, x.reconcile_row_id,
+		coalesce(x.same_file AND x.ours IS NOT DISTINCT FROM x.ours_before AND (x.receipt_id, x.refund_id) IS NOT DISTINCT FROM x.links_before
+			AND (x.decided OR x.result = x.result_before OR x.result_before = 'repaired' AND x.result = 'matched'), false)
+	FROM (
+		SELECT j.*, CASE WHEN j.nth = 1 AND j.kind <> 'other' THEN j.payment_receipt_id END AS receipt_id, CASE j.nth WHEN 1 THEN j.payment_refund_id END AS refund_id,
+			(CASE WHEN j.nth > 1 THEN NULL WHEN j.kind = 'payment' THEN j.received + j.booked
+				WHEN j.kind = 'refund' AND j.refund_state <> 'failed' THEN j.paid_back + j.booked END)::numeric(14, 2) AS ours
+		FROM judged j) x
 $$;
-COMMENT ON FUNCTION submeter.bill_items(int, bigint, date, text, bytea) IS
-'The lines of a file beside what is here: receipt, order and refund of each, and what follows from that. Two lines of the same thing are told apart by #2, #3 …';
+COMMENT ON FUNCTION submeter.bill_items(int, bigint, date, text, bigint, bytea) IS
+'The lines of a file beside what is here: receipt, order and refund of each, and what follows from that. Two lines of the same thing are told apart by #2, #3 …; with the row of each that has one; known are those whose row says all that already.';
 
 CREATE FUNCTION submeter.load_bill(site_id int, merchant_id bigint, day date, provider text, reconcile_file_id bigint, file bytea) RETURNS void
 LANGUAGE plpgsql
@@ -148,26 +158,28 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
-	INSERT INTO submeter.reconcile_row AS r (site_id, merchant_id, day, item, reconcile_file_id, line, kind, provider_transaction, out_trade_no, refund_no, provider_refund,
+	WITH item AS MATERIALIZED (
+		SELECT i.*, CASE WHEN i.result IN ('matched', 'foreign') THEN 'done' ELSE 'open' END AS state
+		FROM submeter.bill_items(load_bill.site_id, load_bill.merchant_id, load_bill.day, load_bill.provider, load_bill.reconcile_file_id, load_bill.file) i
+		WHERE NOT i.known
+	), changed AS (
+		UPDATE submeter.reconcile_row r
+		SET reconcile_file_id = load_bill.reconcile_file_id, line = i.line, out_trade_no = i.out_trade_no, refund_no = i.refund_no, provider_refund = i.provider_refund,
+			amount = i.amount, ours = i.ours, fee = i.fee, settled = i.settled, happened_at = i.happened_at, subject = i.subject, payment_order_id = i.payment_order_id,
+			payment_receipt_id = i.payment_receipt_id, payment_refund_id = i.payment_refund_id,
+			-- A decision holds as long as the line says the same; what was put right stays on record as that.
+			result = CASE WHEN r.decision IS NOT NULL AND r.amount = i.amount OR r.result = 'repaired' AND i.result = 'matched' THEN r.result ELSE i.result END,
+			state = CASE WHEN r.decision IS NOT NULL AND r.amount = i.amount THEN 'done' ELSE i.state END,
+			decision = CASE WHEN r.amount = i.amount THEN r.decision END, reason = CASE WHEN r.amount = i.amount THEN r.reason END,
+			decided_by = CASE WHEN r.amount = i.amount THEN r.decided_by END, decided_at = CASE WHEN r.amount = i.amount THEN r.decided_at END
+		FROM item i
+		WHERE r.site_id = load_bill.site_id AND r.reconcile_row_id = i.reconcile_row_id
+	)
+	INSERT INTO submeter.reconcile_row (site_id, merchant_id, day, item, reconcile_file_id, line, kind, provider_transaction, out_trade_no, refund_no, provider_refund,
 		amount, ours, fee, settled, happened_at, subject, payment_order_id, payment_receipt_id, payment_refund_id, result, state)
-	SELECT load_bill.site_id, load_bill.merchant_id, load_bill.day, i.item, load_bill.reconcile_file_id, i.line, i.kind, i.provider_transaction, i.out_trade_no, i.refund_no, i.provider_refund,
-		i.amount, i.ours, i.fee, i.settled, i.happened_at, i.subject, i.payment_order_id, i.payment_receipt_id, i.payment_refund_id, i.result,
-		CASE WHEN i.result IN ('matched', 'foreign') THEN 'done' ELSE 'open' END
-	FROM submeter.bill_items(load_bill.site_id, load_bill.merchant_id, load_bill.day, load_bill.provider, load_bill.file) i
-	ON CONFLICT ON CONSTRAINT reconcile_row_site_id_merchant_id_day_item_key DO UPDATE
-	SET reconcile_file_id = EXCLUDED.reconcile_file_id, line = EXCLUDED.line, kind = EXCLUDED.kind, provider_transaction = EXCLUDED.provider_transaction,
-		out_trade_no = EXCLUDED.out_trade_no, refund_no = EXCLUDED.refund_no, provider_refund = EXCLUDED.provider_refund, amount = EXCLUDED.amount, ours = EXCLUDED.ours,
-		fee = EXCLUDED.fee, settled = EXCLUDED.settled, happened_at = EXCLUDED.happened_at, subject = EXCLUDED.subject, payment_order_id = EXCLUDED.payment_order_id,
-		payment_receipt_id = EXCLUDED.payment_receipt_id, payment_refund_id = EXCLUDED.payment_refund_id,
-		-- A decision holds as long as the line says the same; what was put right stays on record as that.
-		result = CASE WHEN r.decision IS NOT NULL AND r.amount = EXCLUDED.amount OR r.result = 'repaired' AND EXCLUDED.result = 'matched' THEN r.result ELSE EXCLUDED.result END,
-		state = CASE WHEN r.decision IS NOT NULL AND r.amount = EXCLUDED.amount THEN 'done' ELSE EXCLUDED.state END,
-		decision = CASE WHEN r.amount = EXCLUDED.amount THEN r.decision END, reason = CASE WHEN r.amount = EXCLUDED.amount THEN r.reason END,
-		decided_by = CASE WHEN r.amount = EXCLUDED.amount THEN r.decided_by END, decided_at = CASE WHEN r.amount = EXCLUDED.amount THEN r.decided_at END
-	WHERE (r.reconcile_file_id, r.line, r.kind, r.out_trade_no, r.refund_no, r.amount, r.ours, r.fee, r.settled, r.payment_receipt_id, r.payment_refund_id)
-			IS DISTINCT FROM (EXCLUDED.reconcile_file_id, EXCLUDED.line, EXCLUDED.kind, EXCLUDED.out_trade_no, EXCLUDED.refund_no, EXCLUDED.amount, EXCLUDED.ours,
-				EXCLUDED.fee, EXCLUDED.settled, EXCLUDED.payment_receipt_id, EXCLUDED.payment_refund_id)
-		OR r.decision IS NULL AND r.result <> EXCLUDED.result AND NOT (r.result = 'repaired' AND EXCLUDED.result = 'matched');
+	SELECT load_bill.site_id, load_bill.merchant_id, load_bill.day, i.item, load_bill.reconcile_file_id, i.line, i.kind, i.provider_transaction, i.out_trade_no, i.refund_no,
+		i.provider_refund, i.amount, i.ours, i.fee, i.settled, i.happened_at, i.subject, i.payment_order_id, i.payment_receipt_id, i.payment_refund_id, i.result, i.state
+	FROM item i WHERE i.reconcile_row_id IS NULL;
 	-- What a corrected file does not have any more.
 	UPDATE submeter.reconcile_row r
 	SET reconcile_file_id = NULL, line = NULL, amount = NULL, fee = NULL, settled = NULL, decision = NULL, reason = NULL, decided_by = NULL, decided_at = NULL,
@@ -360,6 +372,7 @@ CREATE FUNCTION submeter.take_bill(site_id int, merchant_id bigint, provider tex
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET jit = off
+SET work_mem = '64MB'
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -317,6 +317,7 @@ EXCEPTION
 		GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
 		problem := concat_ws(': ', problem, nullif(detail, ''));
 		-- For whoever has to find out what the provider changed.
+		PERFORM submeter.lock_day(use_bill.site_id, use_bill.merchant_id, use_bill.day);
 		PERFORM submeter.keep_bill(use_bill.site_id, use_bill.merchant_id, use_bill.day, 'fetched', use_bill.file, problem);
 		RETURN problem;
 END
