@@ -183,7 +183,7 @@ INSERT INTO pg_temp.bill (provider, day, at, tx, no, kind, amount, fee, account)
 	('wechat', '2025-04-03', '09:00:00', '1', 's1_8_abcdef', 'payment', 0.00, 0.00, NULL),
 	('wechat', '2025-04-04', '09:00:00', '', 's1_8_abcdef', 'payment', 80.00, 0.00, NULL);
 SELECT pg_temp.refusal(format('SELECT submeter.reconcile(1, %s)', a)) AS refusal FROM unnest(ARRAY['''nobody'', ''2025-03-22'', ''x''', 'NULL, ''2025-03-22'', ''x''', '''wechat'', NULL, ''x''', '''wechat'', ''infinity'', ''x''',
-	'''wechat'', current_date + 1, ''x''', '''wechat'', ''2025-03-22'', NULL', '''wechat'', ''2025-03-22'', ''''']) a;
+	'''wechat'', ''9999-01-01'', ''x''', '''wechat'', ''2025-03-22'', NULL', '''wechat'', ''2025-03-22'', ''''']) a;
 SELECT left(pg_temp.refusal($$SELECT submeter.reconcile(1, 'wechat', '2025-03-22', 'x')$$), 5) AS not_a_file, left(pg_temp.refusal($$SELECT submeter.reconcile(1, 'alipay', '2025-03-22', '\x504b0304')$$), 5) AS no_zip,
 	left(pg_temp.refusal($$SELECT submeter.reconcile(1, 'wechat', '2025-03-22', substr(pg_temp.wechat('2025-03-22'), 1, 2000))$$), 5) AS cut_off, left(pg_temp.refusal($$SELECT submeter.reconcile(1, 'alipay', '2025-03-22', pg_temp.wechat('2025-03-22'))$$), 5) AS of_the_other;
 SELECT pg_temp.refusal($$SELECT submeter.reconcile(1, 'wechat', '2025-03-23', pg_temp.wechat('2025-03-22'))$$) AS other_day, pg_temp.refusal($$SELECT submeter.reconcile(2, 'wechat', '2025-03-22', pg_temp.wechat('2025-03-22'))$$) AS other_site;
