@@ -10,9 +10,11 @@ import zipfile
 from decimal import Decimal, InvalidOperation
 
 import keys
-from world import compact
+from world import Call, compact
 
 RETRIES = [240, 600, 600, 3600, 7200, 21600, 54000]
+STORM = ['gbk-error', 'refund-processing']
+STORM_NOTICES = ['gbk', 'percent', ('tamper', {'total_amount': '9999.00'}), ('field', {'app_id': '2021000000000000'})]
 CHINA = datetime.timezone(datetime.timedelta(hours=8))
 
 
@@ -37,6 +39,7 @@ class Alipay:
         self.base = base
         self.apps = {}
         self.tokens = {}
+        self.numbers = {}
         now = world.now()
         self.root_key, self.key = keys.new_rsa(), keys.new_rsa()
         root = keys.name('Simulated Alipay Root R1')
@@ -57,7 +60,7 @@ class Alipay:
         cert = keys.certificate(keys.name('app ' + app_id), key, self.root.subject, self.root_key,
                                 self.world.now())
         self.apps[app_id] = {'app_id': app_id, 'seller': seller, 'mode': mode, 'key': key,
-                             'cert': cert, 'orders': {}, 'fee': Decimal(fee), 'nonces': {}}
+                             'cert': cert, 'orders': {}, 'fee': Decimal(fee)}
         return {'app_id': app_id, 'seller_id': seller, 'mode': mode, 'gateway': self.base + '/gateway.do',
                 'app_private_key': keys.private_pem(key), 'app_cert': keys.cert_pem(cert),
                 'alipay_public_key': keys.public_pem(self.key),
@@ -83,19 +86,21 @@ class Alipay:
     def scan(self, order):
         """The buyer scans the QR code: now there is a trade."""
         app, trade = self.find(order)
+        self._tick(trade)
         if self.world.now() > trade['qr_until'] or trade['status'] == 'TRADE_CLOSED':
             return {'scanned': False, 'why': 'the code is no longer valid'}
         if trade['status'] is None:
-            trade['status'] = 'WAIT_BUYER_PAY'
-            trade['trade_no'] = self._trade_no()
+            self._begin(trade)
         return {'scanned': True, 'trade_no': trade['trade_no']}
 
-    def pay(self, order, amount=None, notify=True, finished=False, coupon='0.00', at=None):
-        """The buyer pays; amount other than asked for only to try the merchant."""
+    def pay(self, order, amount=None, notify=True, finished=False, coupon='0.00', at=None, twice=False):
+        """The buyer pays; amount other than asked for, and twice, only to try the merchant."""
         scanned = self.scan(order)
         app, trade = self.find(order)
         if not scanned['scanned'] or trade['status'] != 'WAIT_BUYER_PAY':
-            return {'paid': False, 'status': trade['status'], 'why': scanned.get('why', 'not payable')}
+            if not twice or not trade['paid']:
+                return {'paid': False, 'status': trade['status'], 'why': scanned.get('why', 'not payable')}
+            trade = self._second(app, trade)
         trade['status'] = 'TRADE_FINISHED' if finished else 'TRADE_SUCCESS'
         trade['paid'] = at or self.world.now()
         trade['amount'] = Decimal(amount) if amount is not None else trade['amount']
@@ -122,52 +127,86 @@ class Alipay:
     def _fee(self, app, trade):
         return (trade['amount'] * app['fee']).quantize(Decimal('0.01'))
 
+    def _second(self, app, trade):
+        """A second transaction of a trade that was paid: the same in all but its number."""
+        again = dict(trade, trade_no=self._trade_no(), refunds={}, refund_at={}, refund_state={})
+        name = '%s#%d' % (trade['number'], self.world.number())
+        app['orders'][name] = again
+        self.numbers[again['trade_no']] = name
+        return again
+
+    def has_refund(self, number):
+        return any(number in trade['refunds'] for app in self.apps.values() for trade in app['orders'].values())
+
+    def settle_refund(self, refund, status='SUCCESS'):
+        """A refund that takes its time (fault refund-processing) ends: SUCCESS or FAIL."""
+        app, trade = next((app, trade) for app in self.apps.values() for trade in app['orders'].values()
+                          if refund in trade['refunds'])
+        trade['refund_state'][refund] = 'REFUND_' + status
+        if status == 'SUCCESS':
+            self._refunded(app, trade, refund)
+        return {'status': status}
+
+    def unsettled(self):
+        return [number for app in self.apps.values() for trade in app['orders'].values()
+                for number, state in trade['refund_state'].items() if state == 'REFUND_PROCESSING']
+
     def book(self):
         """Per order what was paid and refunded: the provider's own truth."""
-        return [{'provider': 'alipay', 'app_id': app['app_id'], 'order': order,
+        return [{'provider': 'alipay', 'app_id': app['app_id'], 'order': trade['number'],
                  'trade_no': trade['trade_no'], 'status': trade['status'],
                  'paid': str(trade['amount']) if trade['paid'] else '0.00',
                  'fee': str(self._fee(app, trade)) if trade['paid'] else '0.00',
-                 'refunded': str(sum(trade['refunds'].values(), Decimal('0.00')))}
-                for app in self.apps.values() for order, trade in app['orders'].items()]
+                 'refunded': str(self._back(trade))}
+                for app in self.apps.values() for trade in app['orders'].values()]
 
     # The gateway --------------------------------------------------------------------------------
 
-    def gateway(self, query, form):
-        """One call; returns (status, headers, body bytes) or None to drop the connection."""
+    def hear(self, verb, path, query, headers, body, host):
+        """One request and the faults it meets."""
         parts = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+        if path != '/gateway.do':
+            return Call(method=None, parts=parts, faults=self.world.faults_of('bill-call', None, host))
         charset = parts.get('charset')
-        parts.update(urllib.parse.parse_qsl(form.decode('utf-8', 'replace'), keep_blank_values=True))
+        parts.update(urllib.parse.parse_qsl(body.decode('utf-8', 'replace'), keep_blank_values=True))
         method = parts.get('method', '')
         try:
             content = json.loads(parts.get('biz_content') or '{}')
         except ValueError:
             content = {}
-        order = content.get('out_trade_no')
-        faults = self.world.faults_of(method, order)
-        self.world.note(provider='alipay', method=method, order=order, content=content,
-                        faults=list(faults))
-        if 'drop' in faults:
-            return None
+        order = content.get('out_trade_no') or self.numbers.get(content.get('trade_no'), '').partition('#')[0] or None
+        faults = self.world.faults_of(method, order, host, STORM)
+        self.world.note(provider='alipay', method=method, order=order, content=content, faults=list(faults), host=host)
+        return Call(method=method, parts=parts, charset=charset, content=content, faults=faults)
+
+    def answer(self, call):
+        """(status, headers, body bytes) of one request."""
+        if call.method is None:
+            data = self.bill(call.parts.get('token', ''))
+            return (200, {'Content-Type': 'application/zip'}, data) if data else \
+                (403, {'Content-Type': 'text/html'}, b'expired')
+        faults, app = call.faults, None
         if 'status' in faults:
             return int(faults['status']), {'Content-Type': 'text/html'}, b'<html>busy</html>'
-        app = None
+        if 'gbk-error' in faults:
+            # The edge of the gateway answers by itself: without a signature, in its own character set.
+            return 200, {'Content-Type': 'text/html;charset=GBK'}, compact({'error_response': {
+                'code': '20000', 'msg': 'Service Currently Unavailable', 'sub_code': 'aop.unknow-error',
+                'sub_msg': '系统繁忙'}}).encode('gbk')
         try:
-            app = self._authenticate(parts, charset)
-            page = method in ('alipay.trade.wap.pay', 'alipay.trade.page.pay')
-            answer = self._dispatch(method, app, parts, content)
-            if page:
+            app = self._authenticate(call.parts, call.charset)
+            if 'refuse' in faults or 'busy' in faults:
+                raise Refusal(faults.get('refuse') or 'ACQ.SYSTEM_ERROR', '系统错误')
+            answer = self._dispatch(call.method, app, call.parts, call.content, faults)
+            if call.method.endswith('.pay') and call.method != 'alipay.trade.pay':
                 return 200, {'Content-Type': 'text/html'}, b'<html>cashier</html>'
+            if 'after-busy' in faults:
+                raise Refusal('ACQ.SYSTEM_ERROR', '系统错误')
         except Refusal as refusal:
             answer = refusal.body
-            if 'gbk-error' in faults:
-                return 200, {'Content-Type': 'text/html;charset=GBK'}, compact(
-                    {'error_response': answer}).encode('gbk', 'replace')
-        if 'after-drop' in faults:
-            return None
         if 'after-status' in faults:
             return int(faults['after-status']), {'Content-Type': 'text/html'}, b''
-        return self._answer(method, answer, app, faults)
+        return self._signed(call.method, answer, app, faults)
 
     def _authenticate(self, parts, charset):
         app = self.apps.get(parts.get('app_id'))
@@ -192,30 +231,33 @@ class Alipay:
         app['charset'] = 'utf-8' if (charset or '').lower() == 'utf-8' else 'gbk'
         return app
 
-    def _dispatch(self, method, app, parts, content):
+    def _dispatch(self, method, app, parts, content, faults):
         known = {'alipay.trade.precreate': self._precreate, 'alipay.trade.wap.pay': self._page,
-                 'alipay.trade.page.pay': self._page, 'alipay.trade.create': self._create,
+                 'alipay.trade.page.pay': self._page, 'alipay.trade.app.pay': self._page,
+                 'alipay.trade.create': self._create,
                  'alipay.trade.query': self._query, 'alipay.trade.close': self._close,
-                 'alipay.trade.cancel': self._cancel, 'alipay.trade.refund': self._refund,
+                 'alipay.trade.cancel': self._cancel, 'alipay.trade.refund': None,
                  'alipay.trade.fastpay.refund.query': self._refund_query,
                  'alipay.data.dataservice.bill.downloadurl.query': self._bill_url,
+                 'alipay.data.bill.accountlog.query': self._account_log,
                  'alipay.open.app.alipaycert.download': self._cert_download}
         if method not in known:
             raise Refusal('isv.invalid-method', '不存在的方法名', '40002', 'Invalid Arguments')
         with self.world.lock:
-            answer = known[method](app, parts, content)
+            answer = self._refund(app, parts, content, 'refund-processing' in faults) \
+                if method == 'alipay.trade.refund' else known[method](app, parts, content)
         return dict({'code': '10000', 'msg': 'Success'}, **answer)
 
-    def _answer(self, method, answer, app, faults):
+    def _signed(self, method, answer, app, faults):
         node = method.replace('.', '_') + '_response' if answer.get('sub_code') != 'isv.invalid-app-id' \
             else 'error_response'
         text = json.dumps(answer, ensure_ascii=False, separators=(',', ':')).replace('/', '\\/')
-        body = {'key': self.key}
-        signer = self.wrong_key if 'wrong-signature' in faults else body['key']
+        signer = self.wrong_key if 'wrong-signature' in faults or 'other-key' in faults else self.key
         pieces = ['"%s":%s' % (node, text)]
         if 'no-signature' not in faults:
             if app is not None and app['mode'] == 'cert':
-                pieces.append('"alipay_cert_sn":"%s"' % keys.alipay_sn(self.cert))
+                pieces.append('"alipay_cert_sn":"%s"' % (secrets.token_hex(16) if 'other-key' in faults
+                                                         else keys.alipay_sn(self.cert)))
             pieces.append('"sign":"%s"' % keys.sign(signer, text.encode()))
         whole = '{' + ','.join(pieces) + '}'
         if 'reserialise' in faults:
@@ -260,9 +302,9 @@ class Alipay:
             return trade
         trade = {'number': number, 'asked': asked, 'amount': amount, 'subject': content['subject'],
                  'notify_url': parts.get('notify_url'), 'status': None, 'trade_no': None, 'paid': None,
-                 'refunds': {}, 'refund_at': {}, 'coupon': Decimal(0), 'created': self.world.now(),
+                 'refunds': {}, 'refund_at': {}, 'refund_state': {}, 'coupon': Decimal(0), 'created': self.world.now(),
                  'buyer': '2088' + format(secrets.randbelow(10 ** 12), '012d'), 'charset': app['charset'],
-                 'qr_until': self.world.now() + 7200, 'notify_ids': {}}
+                 'qr_until': self.world.now() + 7200}
         self._set_end(trade, content)
         app['orders'][number] = trade
         return trade
@@ -287,7 +329,7 @@ class Alipay:
     def _page(self, app, parts, content):
         trade = self._order(app, parts, content, content.get('product_code'))
         if trade['status'] is None:
-            trade['status'], trade['trade_no'] = 'WAIT_BUYER_PAY', self._trade_no()
+            self._begin(trade)
         return {}
 
     def _create(self, app, parts, content):
@@ -297,13 +339,21 @@ class Alipay:
         return {'out_trade_no': content['out_trade_no'],
                 'trade_no': app['orders'][content['out_trade_no']]['trade_no']}
 
+    def _begin(self, trade):
+        trade['status'], trade['trade_no'] = 'WAIT_BUYER_PAY', self._trade_no()
+        self.numbers[trade['trade_no']] = trade['number']
+
+    def _tick(self, trade):
+        """A trade nobody paid in time is closed by the provider."""
+        if trade['status'] == 'WAIT_BUYER_PAY' and self.world.now() > trade['qr_until']:
+            trade['status'] = 'TRADE_CLOSED'
+
     def _existing(self, app, content):
-        trade = app['orders'].get(content.get('out_trade_no'))
-        if trade is None:
-            trade = next((t for t in app['orders'].values()
-                          if t['trade_no'] and t['trade_no'] == content.get('trade_no')), None)
+        # The provider's number goes before the merchant's.
+        trade = app['orders'].get(self.numbers.get(content.get('trade_no')) or content.get('out_trade_no'))
         if trade is None or trade['status'] is None:
             raise Refusal('ACQ.TRADE_NOT_EXIST', '交易不存在')
+        self._tick(trade)
         return trade
 
     def _query(self, app, parts, content):
@@ -321,7 +371,9 @@ class Alipay:
         trade = self._existing(app, content)
         if trade['paid']:
             raise Refusal('ACQ.TRADE_STATUS_ERROR', '交易状态不合法')
-        trade['status'] = 'TRADE_CLOSED'
+        if trade['status'] != 'TRADE_CLOSED':
+            trade['status'] = 'TRADE_CLOSED'
+            self._notify(app, trade)
         return {'trade_no': trade['trade_no'], 'out_trade_no': trade['number']}
 
     def _cancel(self, app, parts, content):
@@ -331,35 +383,46 @@ class Alipay:
         action = 'close'
         if trade['paid']:
             action = 'refund'
-            self._book_refund(trade, 'cancel', trade['amount'] - sum(trade['refunds'].values()))
+            self._book_refund(trade, 'cancel', trade['amount'] - self._back(trade, ''))
         trade['status'] = 'TRADE_CLOSED'
         return {'trade_no': trade['trade_no'], 'out_trade_no': trade['number'], 'retry_flag': 'N',
                 'action': action}
 
-    def _book_refund(self, trade, number, amount):
+    def _back(self, trade, but='REFUND_FAIL'):
+        """What went back to the payer; with '' also what failed."""
+        done = ('REFUND_SUCCESS',) if but == 'REFUND_FAIL' else ('REFUND_SUCCESS', 'REFUND_PROCESSING')
+        return sum((amount for number, amount in trade['refunds'].items()
+                    if trade['refund_state'][number] in done), Decimal('0.00'))
+
+    def _book_refund(self, trade, number, amount, state='REFUND_SUCCESS'):
         trade['refunds'][number] = amount
         trade['refund_at'][number] = self.world.now()
+        trade['refund_state'][number] = state
 
-    def _refund(self, app, parts, content):
+    def _refunded(self, app, trade, number):
+        if self._back(trade) == trade['amount']:
+            trade['status'] = 'TRADE_CLOSED'
+        self._notify(app, trade, number)
+
+    def _refund(self, app, parts, content, slowly):
         trade = self._existing(app, content)
         amount = self._amount(content.get('refund_amount'))
         number = content.get('out_request_no') or trade['number']
-        if not trade['paid'] or trade['status'] == 'TRADE_FINISHED':
-            raise Refusal('ACQ.TRADE_STATUS_ERROR', '交易状态不合法')
-        changed = 'N'
-        if number in trade['refunds']:
+        if number in trade['refunds'] and trade['refund_state'][number] != 'REFUND_FAIL':
             if trade['refunds'][number] != amount:
                 raise Refusal('ACQ.REFUND_AMT_NOT_EQUAL_TOTAL', '退款金额不一致')
+            changed = 'N'
+        elif not trade['paid'] or trade['status'] != 'TRADE_SUCCESS':
+            raise Refusal('ACQ.TRADE_STATUS_ERROR', '交易状态不合法')
+        elif self._back(trade, '') + amount > trade['amount']:
+            raise Refusal('ACQ.REFUND_AMT_NOT_EQUAL_TOTAL', '退款金额超限')
         else:
-            if sum(trade['refunds'].values()) + amount > trade['amount']:
-                raise Refusal('ACQ.REFUND_AMT_NOT_EQUAL_TOTAL', '退款金额超限')
-            self._book_refund(trade, number, amount)
-            changed = 'Y'
-            if sum(trade['refunds'].values()) == trade['amount']:
-                trade['status'] = 'TRADE_CLOSED'
-            self._notify(app, trade, number)
+            self._book_refund(trade, number, amount, 'REFUND_PROCESSING' if slowly else 'REFUND_SUCCESS')
+            changed = 'N' if slowly else 'Y'
+            if not slowly:
+                self._refunded(app, trade, number)
         return {'trade_no': trade['trade_no'], 'out_trade_no': trade['number'], 'fund_change': changed,
-                'refund_fee': str(sum(trade['refunds'].values())), 'buyer_user_id': trade['buyer']}
+                'refund_fee': str(self._back(trade)), 'buyer_user_id': trade['buyer']}
 
     def _refund_query(self, app, parts, content):
         trade = self._existing(app, content)
@@ -368,7 +431,24 @@ class Alipay:
             return {}
         return {'trade_no': trade['trade_no'], 'out_trade_no': trade['number'], 'out_request_no': number,
                 'total_amount': str(trade['amount']), 'refund_amount': str(trade['refunds'][number]),
-                'refund_status': 'REFUND_SUCCESS'}
+                'refund_status': trade['refund_state'][number]}
+
+    def _account_log(self, app, parts, content):
+        """Movements of the account between two times, the first included and the second not, by pages."""
+        size, page = int(content.get('page_size') or 2000), int(content.get('page_no') or 1)
+        start, end = content.get('start_time', ''), content.get('end_time', '')
+        if not start or not start < end or not 1 <= size <= 2000 or page < 1:
+            raise Refusal('INVALID_PARAMETER', '参数有误')
+        rows = [(trade['paid'], trade['trade_no'], trade['number'], trade['amount'] - trade['coupon'], '在线支付')
+                for trade in app['orders'].values() if trade['paid']]
+        rows += [(trade['refund_at'][number], trade['trade_no'], trade['number'], -amount, '退款')
+                 for trade in app['orders'].values() for number, amount in trade['refunds'].items()
+                 if trade['refund_state'][number] == 'REFUND_SUCCESS']
+        rows = [row for row in sorted(rows) if start <= self._stamp(row[0]) < end]
+        return {'page_no': str(page), 'page_size': str(size), 'total_size': str(len(rows)), 'detail_list': [
+            {'trans_dt': self._stamp(at), 'alipay_order_no': trade_no, 'merchant_order_no': number,
+             'trans_amount': str(amount), 'type': kind, 'direction': '收入' if amount > 0 else '支出'}
+            for at, trade_no, number, amount, kind in rows[(page - 1) * size:page * size]]}
 
     def _cert_download(self, app, parts, content):
         import base64
@@ -382,7 +462,7 @@ class Alipay:
         if not trade['notify_url']:
             return
         fields = {'gmt_create': self._stamp(trade['created']), 'charset': trade['charset'],
-                  'gmt_payment': self._stamp(trade['paid']), 'notify_time': self._stamp(self.world.now()),
+                  'notify_time': self._stamp(self.world.now()),
                   'subject': trade['subject'], 'buyer_id': trade['buyer'],
                   'invoice_amount': str(trade['amount'] - trade['coupon']), 'version': '1.0',
                   'notify_id': secrets.token_hex(17), 'notify_type': 'trade_status_sync',
@@ -393,8 +473,10 @@ class Alipay:
                   'receipt_amount': str(trade['amount'] - trade['coupon']), 'point_amount': '0.00',
                   'buyer_pay_amount': str(trade['amount'] - trade['coupon']), 'sign_type': 'RSA2',
                   'buyer_logon_id': '159****5620', 'a_field_to_come': 'a+b %&= ü', 'body': ''}
+        if trade['paid']:
+            fields['gmt_payment'] = self._stamp(trade['paid'])
         if refund:
-            fields.update(refund_fee=str(sum(trade['refunds'].values())), out_biz_no=refund,
+            fields.update(refund_fee=str(self._back(trade)), out_biz_no=refund,
                           gmt_refund=self._stamp(trade['refund_at'][refund]) + '.321')
 
         def make(faults):
@@ -402,7 +484,8 @@ class Alipay:
 
         self.world.notify(trade['notify_url'], make, lambda status, said: status == 200 and said == b'success',
                           RETRIES, {'provider': 'alipay', 'order': trade['number'],
-                                    'kind': 'refund' if refund else 'payment'})
+                                    'kind': 'refund' if refund else 'payment' if trade['paid'] else 'close'},
+                          STORM_NOTICES)
 
     def _form(self, fields, charset, faults):
         """The form of a notification, signed over the bytes of its charset; faults as asked for."""

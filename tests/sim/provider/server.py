@@ -4,8 +4,11 @@ import argparse
 import base64
 import json
 import os
+import socket
 import ssl
+import struct
 import sys
+import threading
 import time
 import traceback
 import urllib.parse
@@ -64,9 +67,16 @@ class Control:
                     return dict(provider.pay(order, **how), order=order)
         raise KeyError('no such code: ' + code)
 
+    def do_payer(self, order, state):
+        with self.world.lock:
+            return self.wechat.payer(order, state)
+
     def do_settle_refund(self, refund, **how):
         with self.world.lock:
-            return self.wechat.settle_refund(refund, **how)
+            for provider in (self.wechat, self.alipay):
+                if provider.has_refund(refund):
+                    return provider.settle_refund(refund, **how)
+        raise KeyError('no such refund: ' + refund)
 
     def do_refund_here(self, order, amount, at=None):
         with self.world.lock:
@@ -84,6 +94,13 @@ class Control:
     def do_orders(self):
         return self.do_book()
 
+    def do_unsettled(self):
+        with self.world.lock:
+            return self.alipay.unsettled() + self.wechat.unsettled()
+
+    def do_many(self, commands):
+        return [self.run(dict(asked)) for asked in commands]
+
     def do_book(self):
         with self.world.lock:
             return self.alipay.book() + self.wechat.book()
@@ -95,10 +112,21 @@ class Control:
     def do_clear(self):
         with self.world.lock:
             self.world.faults.clear()
+            self.world.storm = None
+        return {}
+
+    def do_storm(self, rate, seed):
+        with self.world.lock:
+            self.world.storm = {'rate': rate, 'seed': seed}
+            self.world.calls.clear()
         return {}
 
     def do_hold(self, held=True):
         self.world.hold(held)
+        return {}
+
+    def do_hurry(self):
+        self.world.hurry()
         return {}
 
     def do_forget(self):
@@ -108,8 +136,8 @@ class Control:
     def do_pending(self):
         return self.world.pending()
 
-    def do_again(self, order, times=1, parallel=True):
-        answers = self.world.again(order, times, parallel)
+    def do_again(self, order, times=1, parallel=True, kind=None):
+        answers = self.world.again(order, times, parallel, kind)
         return [{'status': status, 'body': body.decode('utf-8', 'replace')} for status, body in answers]
 
     def do_signtest(self, every):
@@ -130,6 +158,8 @@ class Control:
 class Handler(BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
     server_version = 'ProviderSimulator'
+    wbufsize = 65536
+    disable_nagle_algorithm = True
 
     def log_message(self, *arguments):
         pass
@@ -145,23 +175,22 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self):
         path, _, query = self.path.partition('?')
         body = self.rfile.read(int(self.headers.get('Content-Length') or 0))
-        slow = self.server.world.faults_of('any', None) if path != '/_control' else {}
-        if 'delay' in slow:
-            time.sleep(float(slow['delay']))
         if path == '/_control':
-            result = self._control(body)
-        elif path == '/gateway.do':
-            result = self.server.alipay.gateway(query, body)
-        elif path == '/bill/alipay':
-            data = self.server.alipay.bill(urllib.parse.parse_qs(query).get('token', [''])[0])
-            result = (200, {'Content-Type': 'application/zip'}, data) if data else \
-                (403, {'Content-Type': 'text/html'}, b'expired')
-        elif path.startswith('/v3/'):
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            result = self.server.wechat.call(self.command, path, query, headers, body)
-        else:
-            result = (404, {'Content-Type': 'text/plain'}, b'not found')
-        self._send(result, slow)
+            return self._send(self._control(body), {})
+        provider = self.server.alipay if path in ('/gateway.do', '/bill/alipay') else \
+            self.server.wechat if path.startswith('/v3/') else None
+        if provider is None:
+            return self._send((404, {'Content-Type': 'text/plain'}, b'not found'), {})
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        call = provider.hear(self.command, path, query, headers, body, self.server.host)
+        result = None
+        time.sleep(float(call.faults.get('delay') or 0))
+        if 'drop' not in call.faults and 'reset' not in call.faults:
+            result = provider.answer(call)
+            time.sleep(float(call.faults.get('after-delay') or 0))
+        if any(fault in call.faults for fault in ('drop', 'reset', 'after-drop', 'after-reset')):
+            return self._cut('reset' in call.faults or 'after-reset' in call.faults)
+        self._send(result, call.faults)
 
     def _control(self, body):
         try:
@@ -171,29 +200,51 @@ class Handler(BaseHTTPRequestHandler):
             traceback.print_exc()
             return 400, {'Content-Type': 'application/json'}, json.dumps({'error': repr(error)}).encode()
 
-    def _send(self, result, slow):
-        if result is None:
-            self.close_connection = True
-            self.connection.close()
-            return
+    def _cut(self, reset):
+        """Ends the connection without an answer; reset: by force, not in order."""
+        self.close_connection = True
+        if reset:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        else:
+            self.connection.shutdown(socket.SHUT_RDWR)
+        self.connection.close()
+
+    def _send(self, result, faults):
         status, headers, data = result
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
-            if 'duplicate-headers' in slow:
+            if 'duplicate-headers' in faults:
                 self.send_header(name, value)
         if status != 204:
-            self.send_header('Content-Length', str(len(data) + (7 if 'length' in slow else 0)))
+            if 'chunked' in faults:
+                self.send_header('Transfer-Encoding', 'chunked')
+                data = b''.join(b'%x\r\n%s\r\n' % (len(data[i:i + 7]), data[i:i + 7])
+                                for i in range(0, len(data), 7)) + b'0\r\n\r\n'
+            else:
+                self.send_header('Content-Length', str(len(data) + (7 if 'length' in faults else 0)))
         self.end_headers()
-        if 'loris' in slow:
+        if 'loris' in faults:
             for byte in data:
                 self.wfile.write(bytes([byte]))
                 self.wfile.flush()
-                time.sleep(float(slow['loris'] or 0.05))
+                time.sleep(float(faults['loris'] or 0.05))
         elif status != 204:
             self.wfile.write(data)
-        if 'length' in slow:
+        if 'length' in faults:
             self.close_connection = True
+
+
+def listen(port, tls, host):
+    """One more host of the providers, with its base address."""
+    server = ThreadingHTTPServer(('127.0.0.1', port), Handler)
+    server.daemon_threads = True
+    server.host = host
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*tls)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    return server, '%s://127.0.0.1:%d' % ('https' if tls else 'http', server.server_address[1])
 
 
 def main():
@@ -201,19 +252,15 @@ def main():
     parser.add_argument('--port', type=int, default=0, help='port on loopback; 0 (default): a free one')
     parser.add_argument('--tls', nargs=2, metavar=('CERT', 'KEY'), help='speak HTTPS')
     arguments = parser.parse_args()
-    server = ThreadingHTTPServer(('127.0.0.1', arguments.port), Handler)
-    server.daemon_threads = True
-    if arguments.tls:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*arguments.tls)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    base = '%s://127.0.0.1:%d' % ('https' if arguments.tls else 'http', server.server_address[1])
-    server.world = World()
-    server.alipay = Alipay(server.world, base)
-    server.wechat = Wechat(server.world, base)
-    server.control = Control(server.world, server.alipay, server.wechat)
-    print('ready ' + base, flush=True)
-    server.serve_forever()
+    world = World()
+    first, base = listen(arguments.port, arguments.tls, 'first')
+    second, other = listen(0, arguments.tls, 'second')
+    alipay, wechat = Alipay(world, base), Wechat(world, base)
+    for server in (first, second):
+        server.alipay, server.wechat, server.control = alipay, wechat, Control(world, alipay, wechat)
+    print('ready %s\nsecond %s' % (base, other), flush=True)
+    threading.Thread(target=second.serve_forever, daemon=True).start()
+    first.serve_forever()
 
 
 if __name__ == '__main__':

@@ -1,4 +1,5 @@
 """WeChat Pay APIv3: orders, refunds, certificates, notifications, bills."""
+import collections
 import datetime
 import gzip
 import hashlib
@@ -7,10 +8,14 @@ import re
 import secrets
 
 import keys
-from world import compact
+from world import Call, compact
 
 RETRIES = [15, 15, 30, 180, 600, 1200, 1800, 1800, 1800, 3600, 10800, 10800, 10800, 21600, 21600]
+STORM = ['signtest', ('stale', -400), ('stale', 400)]
+STORM_NOTICES = STORM + ['no-signature', 'other-key', 'reserialise', 'no-associated', 'absent-associated',
+                         ('field', {'mchid': '1600000000'})]
 CHINA = datetime.timezone(datetime.timedelta(hours=8))
+NOTIFY_URL = r'https?://[^?#\s]{1,240}'
 NUMBER = r'[0-9A-Za-z_\-|*]{6,32}'
 
 
@@ -42,7 +47,7 @@ class Wechat:
         key = keys.new_rsa()
         cert = keys.certificate(keys.name('Simulated Tenpay.com sign'), key, self.root.subject,
                                 self.root_key, self.world.now())
-        return {'key': key, 'cert': cert, 'serial': keys.serial_hex(cert)}
+        return {'key': key, 'cert': cert, 'serial': keys.serial_hex(cert), 'until': None, 'turns': False}
 
     # Set-up and control -------------------------------------------------------------------------
 
@@ -53,7 +58,7 @@ class Wechat:
         cert = keys.certificate(keys.name(mchid), key, self.root.subject, self.root_key, now)
         merchant = {'mchid': mchid, 'appid': 'wx' + secrets.token_hex(8), 'mode': mode, 'key': key,
                     'serial': keys.serial_hex(cert), 'api_v3_key': secrets.token_hex(16), 'orders': {},
-                    'refunds': {}, 'fee': float(fee), 'nonces': {}}
+                    'refunds': {}, 'fee': float(fee), 'nonces': {}, 'numbers': {}}
         self.merchants[mchid] = merchant
         return {'mchid': mchid, 'appid': merchant['appid'], 'mode': mode, 'base': self.base,
                 'api_v3_key': merchant['api_v3_key'], 'merchant_private_key': keys.private_pem(key),
@@ -62,12 +67,19 @@ class Wechat:
                 'platform_serial': self.platform[-1]['serial'],
                 'platform_cert': keys.cert_pem(self.platform[-1]['cert'])}
 
-    def rotate(self, withdraw=False):
-        """A new platform certificate beside the old ones; withdraw: the old ones are gone."""
-        self.platform.append(self._platform())
-        if withdraw:
-            self.platform = self.platform[-1:]
+    def rotate(self, withdraw=False, overlap=None):
+        """A new platform certificate beside the old ones, and what is signed is signed with it;
+        withdraw: the old ones are gone; overlap: for so many seconds old and new sign in turns, then
+        the old ones are gone."""
+        for old in self.platform:
+            old['until'] = self.world.now() + (0 if withdraw else overlap) if withdraw or overlap else None
+        self.platform.append(dict(self._platform(), turns=bool(overlap)))
         return {'serial': self.platform[-1]['serial']}
+
+    def _live(self):
+        """The platform certificates that are not withdrawn yet."""
+        self.platform = [p for p in self.platform if p['until'] is None or p['until'] > self.world.now()]
+        return self.platform
 
     def find(self, number):
         for merchant in self.merchants.values():
@@ -80,15 +92,32 @@ class Wechat:
         return next((number for merchant in self.merchants.values() for number, trade in merchant['orders'].items()
                      if code in trade.get('codes', [])), None)
 
-    def pay(self, order, amount=None, notify=True, at=None):
-        """The buyer pays; amount in fen, other than asked for only to try the merchant."""
+    def payer(self, order, state):
+        """The buyer is at it (USERPAYING), or it did not work and may be tried again (PAYERROR)."""
         merchant, trade = self.find(order)
-        if trade['state'] not in ('NOTPAY', 'PAYERROR') or self.world.now() > trade['expire']:
+        if trade['paid'] or trade['state'] == 'CLOSED':
+            return {'state': trade['state']}
+        trade['state'] = state
+        return {'state': state}
+
+    def _payable(self, trade):
+        until = min(trade['expire'], trade['code_until']) if trade['kind'] == 'native' else trade['expire']
+        return trade['state'] in ('NOTPAY', 'USERPAYING', 'PAYERROR') and self.world.now() <= until
+
+    def pay(self, order, amount=None, notify=True, at=None, twice=False):
+        """The buyer pays; amount in fen, other than asked for, and twice, only to try the merchant."""
+        merchant, trade = self.find(order)
+        if twice and trade['paid']:
+            trade = dict(trade)
+            merchant['orders']['%s#%d' % (order, self.world.number())] = trade
+        elif not self._payable(trade):
             return {'paid': False, 'state': trade['state']}
         trade['state'] = 'SUCCESS'
         trade['paid'] = at or self.world.now()
         trade['amount'] = int(amount) if amount is not None else trade['amount']
         trade['transaction_id'] = '42000' + format(self.world.number(), '023d')
+        merchant['numbers'][trade['transaction_id']] = next(n for n, t in merchant['orders'].items() if t is trade) \
+            if twice else order
         if notify:
             self._notify(merchant, trade['notify_url'], 'TRANSACTION.SUCCESS', 'transaction',
                          self._transaction(merchant, trade), order)
@@ -97,6 +126,8 @@ class Wechat:
     def settle_refund(self, refund, status='SUCCESS'):
         """A refund under way ends: SUCCESS, CLOSED or ABNORMAL."""
         merchant = next(m for m in self.merchants.values() if refund in m['refunds'])
+        if merchant['refunds'][refund]['status'] not in ('PROCESSING', 'ABNORMAL'):
+            return {'status': merchant['refunds'][refund]['status']}
         row = merchant['refunds'][refund]
         row['status'] = status
         if status == 'SUCCESS':
@@ -126,45 +157,59 @@ class Wechat:
     def _fee(self, merchant, amount):
         return round(amount * merchant['fee']) / 100
 
+    def has_refund(self, number):
+        return any(number in merchant['refunds'] for merchant in self.merchants.values())
+
+    def unsettled(self):
+        return [number for merchant in self.merchants.values() for number, row in merchant['refunds'].items()
+                if row['status'] in ('PROCESSING', 'ABNORMAL')]
+
     def book(self):
         rows = []
         for merchant in self.merchants.values():
+            back = collections.Counter()
+            for row in merchant['refunds'].values():
+                back[row['order']] += row['amount'] if row['status'] == 'SUCCESS' else 0
             for order, trade in merchant['orders'].items():
-                refunded = sum(r['amount'] for r in merchant['refunds'].values()
-                               if r['order'] == order and r['status'] == 'SUCCESS')
                 paid = trade['amount'] if trade['paid'] else 0
-                rows.append({'provider': 'wechat', 'mchid': merchant['mchid'], 'order': order,
+                rows.append({'provider': 'wechat', 'mchid': merchant['mchid'], 'order': trade['number'],
                              'trade_no': trade['transaction_id'], 'status': trade['state'],
-                             'fee': '%.2f' % self._fee(merchant, paid), 'paid': '%.2f' % (paid / 100), 'refunded': '%.2f' % (refunded / 100)})
+                             'fee': '%.2f' % self._fee(merchant, paid),
+                             'paid': '%.2f' % (paid / 100), 'refunded': '%.2f' % (back[order] / 100)})
         return rows
 
     # The interface ------------------------------------------------------------------------------
 
-    def call(self, verb, path, query, headers, body):
-        """One call; (status, headers, body) or None to drop the connection. headers: lower case."""
+    def hear(self, verb, path, query, headers, body, host):
+        """One request and the faults it meets; headers: lower case."""
         order = self._order_of(path, body)
         endpoint = verb + ' ' + re.sub(r'/(out-trade-no|id|refunds)/[^/]+', r'/\1/{n}', path)
-        faults = self.world.faults_of(endpoint, order)
-        self.world.note(provider='wechat', endpoint=endpoint, order=order, faults=list(faults),
+        faults = self.world.faults_of(endpoint, order, host, STORM)
+        self.world.note(provider='wechat', endpoint=endpoint, order=order, faults=list(faults), host=host,
                         body=body.decode('utf-8', 'replace')[:2000])
-        if 'drop' in faults:
-            return None
-        merchant = None
+        return Call(verb=verb, path=path, query=query, headers=headers, body=body, faults=faults)
+
+    def answer(self, call):
+        """(status, headers, body bytes) of one request."""
+        faults, merchant = call.faults, None
         try:
             if 'status' in faults:
                 raise Refusal(int(faults['status']), 'SYSTEM_ERROR' if int(faults['status']) >= 500
                               else 'FREQUENCY_LIMITED', '系统繁忙,请稍后重试')
-            merchant = self._authenticate(verb, path, query, headers, body)
-            if path == '/v3/billdownload/file':
-                return self._download(merchant, query, faults)
+            merchant = self._authenticate(call.verb, call.path, call.query, call.headers, call.body)
+            if 'busy' in faults:
+                raise Refusal(500, 'SYSTEM_ERROR', '系统错误')
+            if 'refuse' in faults:
+                status, _, code = faults['refuse'].partition(' ')
+                raise Refusal(int(status), code, '业务错误')
+            if call.path == '/v3/billdownload/file':
+                return self._download(merchant, call.query, faults)
             with self.world.lock:
-                status, answer = self._dispatch(verb, path, query, merchant, body)
+                status, answer = self._dispatch(call.verb, call.path, call.query, merchant, call.body)
         except Refusal as refusal:
             status, answer = refusal.status, refusal.body
-        if 'after-drop' in faults:
-            return None
-        if 'after-status' in faults:
-            status, answer = int(faults['after-status']), {'code': 'SYSTEM_ERROR', 'message': '系统错误'}
+        if 'after-status' in faults or 'after-busy' in faults:
+            status, answer = int(faults.get('after-status') or 500), {'code': 'SYSTEM_ERROR', 'message': '系统错误'}
         data = b'' if answer is None else compact(answer).encode()
         signed = self._sign(merchant, data, faults)
         if 'reserialise' in faults and answer is not None:
@@ -200,15 +245,17 @@ class Wechat:
             raise Refusal(401, 'SIGN_ERROR', '签名错误,请检查后再试')
         if abs(int(parts.get('timestamp') or 0) - self.world.now()) > 300:
             raise Refusal(401, 'SIGN_ERROR', '时间戳已过期')
-        seen = merchant['nonces'].setdefault(parts['nonce_str'], text)
-        if seen != text:
+        said = hashlib.sha256(text.encode() + body).digest()
+        if merchant['nonces'].setdefault(parts['nonce_str'], said) != said:
             raise Refusal(401, 'SIGN_ERROR', '随机串重复使用')
         return merchant
 
     def _signer(self, merchant):
         if merchant is not None and merchant['mode'] == 'key':
             return self.public_key, self.public_id
-        return self.platform[-1]['key'], self.platform[-1]['serial']
+        live = self._live()
+        signer = live[self.calls % len(live)] if live[-1]['turns'] else live[-1]
+        return signer['key'], signer['serial']
 
     def _sign(self, merchant, data, faults):
         """Headers that sign an answer or a notification."""
@@ -285,7 +332,7 @@ class Wechat:
             ('attach', len(content.get('attach') or '') <= 128),
             ('amount', isinstance(amount.get('total'), int) and amount['total'] > 0
              and amount.get('currency', 'CNY') == 'CNY'),
-            ('notify_url', re.fullmatch(r'https?://[^?#\s]{1,240}', content.get('notify_url') or '')))
+            ('notify_url', re.fullmatch(NOTIFY_URL, content.get('notify_url') or '')))
             if not right]
         if wrong:
             raise Refusal(400, 'PARAM_ERROR', '参数错误:' + ','.join(wrong))
@@ -311,6 +358,8 @@ class Wechat:
                      'transaction_id': None, 'created': self.world.now(), 'expire': self._expire(content),
                      'openid': (content.get('payer') or {}).get('openid') or 'o' + secrets.token_hex(13)}
             merchant['orders'][trade['number']] = trade
+        # The code lives two hours; the same order again gets a fresh one.
+        trade['code_until'] = self.world.now() + 7200
         if kind == 'native':
             trade.setdefault('codes', []).append('weixin://wxpay/bizpayurl?pr=' + secrets.token_hex(4) + 'zz')
             return {'code_url': trade['codes'][-1]}
@@ -333,7 +382,7 @@ class Wechat:
         trade['state'] = 'CLOSED'
 
     def _transaction(self, merchant, trade):
-        refunded = any(r['order'] == trade['number'] and r['status'] in ('SUCCESS', 'PROCESSING')
+        refunded = any(r['order'] == trade['number'] and r['status'] in ('SUCCESS', 'PROCESSING', 'ABNORMAL')
                        for r in merchant['refunds'].values())
         view = {'appid': merchant['appid'], 'mchid': merchant['mchid'], 'out_trade_no': trade['number'],
                 'trade_state': 'REFUND' if refunded else trade['state'],
@@ -351,18 +400,17 @@ class Wechat:
         if values.get('mchid') != merchant['mchid']:
             raise Refusal(400, 'PARAM_ERROR', '参数错误:mchid')
         if by == 'id':
-            number = next((n for n, t in merchant['orders'].items() if t['transaction_id'] == number), None)
+            number = merchant['numbers'].get(number)
         return self._transaction(merchant, self._existing(merchant, number))
 
     def _refund(self, merchant, content):
         number = content.get('out_refund_no') or ''
         amount = content.get('amount') or {}
-        order = content.get('out_trade_no') or next(
-            (n for n, t in merchant['orders'].items()
-             if t['transaction_id'] and t['transaction_id'] == content.get('transaction_id')), None)
+        order = merchant['numbers'].get(content.get('transaction_id')) or content.get('out_trade_no')
         trade = self._existing(merchant, order)
         if not re.fullmatch(r'[0-9A-Za-z_\-|*@]{1,64}', number) or amount.get('currency') != 'CNY' \
-                or not isinstance(amount.get('refund'), int) or amount['refund'] <= 0:
+                or not isinstance(amount.get('refund'), int) or amount['refund'] <= 0 \
+                or not re.fullmatch(NOTIFY_URL, content.get('notify_url') or 'https://none'):
             raise Refusal(400, 'PARAM_ERROR', '参数错误:out_refund_no, amount')
         row = merchant['refunds'].get(number)
         if row is None:
@@ -382,7 +430,7 @@ class Wechat:
     def _refund_view(self, merchant, row):
         trade = merchant['orders'][row['order']]
         view = {'refund_id': row['refund_id'], 'out_refund_no': row['number'],
-                'transaction_id': trade['transaction_id'], 'out_trade_no': row['order'],
+                'transaction_id': trade['transaction_id'], 'out_trade_no': trade['number'],
                 'channel': 'ORIGINAL', 'user_received_account': '支付用户零钱', 'status': row['status'],
                 'create_time': self._stamp(row['created']),
                 'amount': {'total': trade['amount'], 'refund': row['amount'], 'payer_total': trade['amount'],
@@ -398,7 +446,7 @@ class Wechat:
                           'expire_time': self._stamp(self.world.now() + 5 * 365 * 86400),
                           'encrypt_certificate': keys.seal(merchant['api_v3_key'],
                                                            keys.cert_pem(p['cert']).encode(),
-                                                           'certificate')} for p in self.platform]}
+                                                           'certificate')} for p in self._live()]}
 
     # Notifications ------------------------------------------------------------------------------
 
@@ -410,7 +458,8 @@ class Wechat:
         view['refund_status'] = view.pop('status')
         for name in ('channel', 'create_time'):
             view.pop(name)
-        self._notify(merchant, row['notify_url'], 'REFUND.' + row['status'], 'refund', view, row['order'])
+        self._notify(merchant, row['notify_url'], 'REFUND.' + row['status'], 'refund', view,
+                     merchant['orders'][row['order']]['number'])
 
     def _notify(self, merchant, url, event, kind, resource, order):
         notice_id = secrets.token_hex(18)
@@ -422,7 +471,9 @@ class Wechat:
             if 'field' in faults:
                 shown.update(faults['field'])
             sealed = keys.seal(merchant['api_v3_key'], compact(shown).encode(),
-                               '' if 'no-associated' in faults else kind)
+                               '' if 'no-associated' in faults or 'absent-associated' in faults else kind)
+            if 'absent-associated' in faults:
+                del sealed['associated_data']
             body = compact({'id': notice_id, 'create_time': self._stamp(self.world.now()),
                             'resource_type': 'encrypt-resource', 'event_type': event, 'summary': '支付成功',
                             'resource': dict(sealed, original_type=kind)}).encode()
@@ -432,7 +483,7 @@ class Wechat:
             return dict({'Content-Type': 'application/json', 'User-Agent': 'Mozilla/4.0'}, **headers), body
 
         self.world.notify(url, make, lambda status, said: status in (200, 204), RETRIES,
-                          {'provider': 'wechat', 'order': order, 'kind': event})
+                          {'provider': 'wechat', 'order': order, 'kind': event}, STORM_NOTICES)
 
     # Bills --------------------------------------------------------------------------------------
 

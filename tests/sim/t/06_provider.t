@@ -126,13 +126,13 @@ def alipay(shop, method, content, **more):
     return alipay_node(alipay_call(shop, method, content, **more)[2], method)[0]
 
 
-def wechat_call(shop, verb, path, content=None, key=None, stamp=None):
+def wechat_call(shop, verb, path, content=None, key=None, stamp=None, nonce=None, base=None):
     body = json.dumps(content).encode() if content is not None else b''
     stamp = str(int(stamp or control('time')['now']))
-    nonce = os.urandom(16).hex()
+    nonce = nonce or os.urandom(16).hex()
     text = '%s\n%s\n%s\n%s\n' % (verb, path, stamp, nonce)
     signature = openssl_sign(key or shop['merchant_private_key'], text.encode() + body + b'\n')
-    return http_call(BASE + path, body if content is not None else None, {
+    return http_call((base or BASE) + path, body if content is not None else None, {
         'Accept': 'application/json', 'Content-Type': 'application/json', 'User-Agent': 'merchant/1',
         'Authorization': 'WECHATPAY2-SHA256-RSA2048 mchid="%s",nonce_str="%s",timestamp="%s",serial_no="%s",'
                          'signature="%s"' % (shop['mchid'], nonce, stamp, shop['merchant_serial'], signature)},
@@ -301,16 +301,150 @@ def try_faults():
     wait_for(lambda: len(Merchant.heard) == 1, 'a notification with another amount')
     answers = control('again', order='S1W2AA', times=8)
     ok(len(answers) == 8 and len(Merchant.heard) == 9, 'eight at a time', answers)
+    try_transport(shop, path)
+
+
+def try_transport(shop, path):
+    order = wechat_order(shop, 'S1W3AA')
+    for kind, arg, good in (('reset', None, False), ('after-reset', None, False), ('length', None, False),
+                            ('chunked', None, True), ('duplicate-headers', None, True), ('loris', 0.001, True)):
+        control('fault', kind=kind, order='S1W3AA', arg=arg)
+        try:
+            status, headers, body = wechat_call(shop, 'POST', path, order)
+        except Exception:  # http.client: a body that is too short
+            status, headers, body = 0, {}, b''
+        ok((status == 200 and wechat_signed(headers, body, shop['platform_cert'])) == good, 'fault ' + kind, status)
+    for kind in ('delay', 'after-delay'):
+        control('fault', kind=kind, order='S1W3AA', arg=0.3)
+        begin = time.time()
+        ok(wechat_call(shop, 'POST', path, order)[0] == 200 and time.time() - begin >= 0.3, 'fault ' + kind)
+    control('fault', kind='after-busy', order='S1W4AA')
+    busy = wechat_call(shop, 'POST', path, wechat_order(shop, 'S1W4AA'))
+    ok(busy[0] == 500 and control('book')[-1]['order'] == 'S1W4AA', 'an error is told and it was done all the same', busy)
+    control('fault', kind='refuse', order='S1W4AA', arg='403 RULE_LIMIT')
+    ok(wechat_call(shop, 'POST', path, wechat_order(shop, 'S1W4AA'))[0] == 403, 'any refusal asked for')
+    control('fault', kind='drop', host='first', count=None)
+    ok(wechat_call(shop, 'POST', path, order)[0] == 0, 'one host is down')
+    ok(wechat_call(shop, 'POST', path, order, base=SECOND)[0] == 200, 'the other one is not')
+    control('clear')
+    ok(storm(shop, 'a') == storm(shop, 'b'), 'a storm of one seed meets the same calls')
+
+
+def storm(shop, run):
+    """Which faults twenty orders meet in a storm; run: another chance part of their numbers."""
+    control('storm', rate=0.5, seed=7)
+    for number in range(20):
+        try:
+            wechat_call(shop, 'GET', '/v3/pay/transactions/out-trade-no/W%04d_%s?mchid=%s' % (number, run, shop['mchid']))
+        except Exception:  # of http.client, whatever the fault is
+            pass
+    control('clear')
+    found = [e['faults'] for e in control('journal') if (e.get('order') or '').startswith('W00') and e['order'].endswith(run)]
+    return found if 4 < sum(map(bool, found)) < 17 else run
+
+
+def try_alipay_more():
+    shop = control('merchant', provider='alipay')
+    order = {'out_trade_no': 'S1A2', 'total_amount': '20.00', 'subject': '电费'}
+    pre = 'alipay.trade.precreate'
+    control('fault', kind='gbk-error', endpoint=pre)
+    body = alipay_call(shop, pre, order)[2]
+    ok('系统繁忙' in body.decode('gbk') and b'sign' not in body, 'an error of the edge in its own character set', body)
+    control('fault', kind='after-busy', endpoint=pre)
+    ok(alipay(shop, pre, order, notify_url=NOTIFY + '/alipay')['sub_code'] == 'ACQ.SYSTEM_ERROR', 'a system error')
+    ok(alipay(shop, pre, order)['code'] == '10000', 'and it was done all the same')
+    control('fault', kind='refuse', endpoint=pre, arg='ACQ.ACCESS_FORBIDDEN')
+    ok(alipay(shop, pre, order)['sub_code'] == 'ACQ.ACCESS_FORBIDDEN', 'any refusal asked for')
+    Merchant.heard.clear()
+    Merchant.answer = (200, b'success')
+    control('fault', kind='gbk', endpoint='notify', order='S1A2')
+    control('fault', kind='percent', endpoint='notify', order='S1A2')
+    control('pay', order='S1A2', finished=True)
+    wait_for(lambda: len(Merchant.heard) == 1, 'a payment that is finished at once is notified')
+    body = Merchant.heard[0][2]
+    fields = urllib.parse.parse_qs(body.decode(), keep_blank_values=True, encoding='gbk')
+    text = '&'.join('%s=%s' % (k, fields[k][0]) for k in sorted(fields) if k not in ('sign', 'sign_type'))
+    ok(fields['trade_status'] == ['TRADE_FINISHED'] and b'+' not in body.replace(b'%2B', b'') and
+       openssl_verify(shop['alipay_public_key'], text.encode('gbk'), fields['sign'][0]), 'in GBK, with %20', body)
+    ok(alipay(shop, 'alipay.trade.refund', {'out_trade_no': 'S1A2', 'refund_amount': '1.00', 'out_request_no': 'F1'})
+       ['sub_code'] == 'ACQ.TRADE_STATUS_ERROR', 'what is finished is not refunded')
+    try_alipay_slow_refund(shop)
+    alipay(shop, 'alipay.trade.create', {'out_trade_no': 'S1A4', 'total_amount': '1.00', 'subject': 's', 'buyer_id': '2088'},
+           notify_url=NOTIFY + '/alipay')
+    Merchant.heard.clear()
+    alipay(shop, 'alipay.trade.close', {'out_trade_no': 'S1A4'})
+    wait_for(lambda: Merchant.heard and b'trade_status=TRADE_CLOSED' in Merchant.heard[0][2]
+             and b'gmt_payment' not in Merchant.heard[0][2], 'a trade that is closed unpaid is notified')
+    page = alipay_call(shop, 'alipay.trade.app.pay', {'out_trade_no': 'S1A5', 'total_amount': '1.00', 'subject': 's',
+                                                      'timeout_express': '1m'})
+    ok(page[0] == 200 and alipay(shop, 'alipay.trade.query', {'out_trade_no': 'S1A5'})['trade_status'] == 'WAIT_BUYER_PAY',
+       'an app pays', page)
+    control('time', advance=61)
+    ok(alipay(shop, 'alipay.trade.query', {'out_trade_no': 'S1A5'})['trade_status'] == 'TRADE_CLOSED', 'not in time: closed')
+    now = control('time')['now']
+    at = [time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(now + 8 * 3600 + s)) for s in (-3600, 1)]
+    log = alipay(shop, 'alipay.data.bill.accountlog.query', {'start_time': at[0], 'end_time': at[1], 'page_size': '2', 'page_no': '2'})
+    ok(log['total_size'] == '5' and len(log['detail_list']) == 2, 'movements of the account by pages', log)
+
+
+def try_alipay_slow_refund(shop):
+    alipay(shop, 'alipay.trade.precreate', {'out_trade_no': 'S1A3', 'total_amount': '9.00', 'subject': 's'})
+    control('pay', order='S1A3')
+    refund = {'out_trade_no': 'S1A3', 'refund_amount': '9.00', 'out_request_no': 'SLOW'}
+    control('fault', kind='refund-processing', endpoint='alipay.trade.refund')
+    ok(alipay(shop, 'alipay.trade.refund', refund)['fund_change'] == 'N', 'a refund may take its time')
+    asked = {'out_trade_no': 'S1A3', 'out_request_no': 'SLOW'}
+    ok(alipay(shop, 'alipay.trade.fastpay.refund.query', asked)['refund_status'] == 'REFUND_PROCESSING'
+       and control('unsettled') == ['SLOW'] and control('book')[1]['refunded'] == '0.00', 'and is not in the book yet')
+    control('settle-refund', refund='SLOW')
+    ok(alipay(shop, 'alipay.trade.fastpay.refund.query', asked)['refund_status'] == 'REFUND_SUCCESS', 'until it is settled')
+    alipay(shop, 'alipay.trade.precreate', {'out_trade_no': 'S1A6', 'total_amount': '3.00', 'subject': 's'})
+    first, second = control('pay', order='S1A6'), control('pay', order='S1A6', twice=True)
+    ok(first['trade_no'] != second['trade_no'] and
+       [row['paid'] for row in control('book') if row['order'] == 'S1A6'] == ['3.00', '3.00'], 'a trade paid twice', second)
+
+
+def try_wechat_more():
+    shop = control('merchant', provider='wechat', mode='cert')
+    path = '/v3/pay/transactions/native'
+    one, two = wechat_order(shop, 'S1W5AA'), wechat_order(shop, 'S1W6AA')
+    stamp, nonce = control('time')['now'], os.urandom(16).hex()
+    ok([wechat_call(shop, 'POST', path, order, stamp=stamp, nonce=nonce)[0] for order in (one, one, two)] == [200, 200, 401],
+       'the same nonce with another body is refused')
+    for state in ('USERPAYING', 'PAYERROR'):
+        control('payer', order='S1W5AA', state=state)
+        query = json.loads(wechat_call(shop, 'GET', '/v3/pay/transactions/out-trade-no/S1W5AA?mchid=' + shop['mchid'])[2])
+        ok(query['trade_state'] == state, 'a payer is ' + state, query)
+    control('time', advance=7300)
+    ok(not control('pay', order='S1W5AA')['paid'], 'a code lives two hours')
+    wechat_call(shop, 'POST', path, one)
+    Merchant.heard.clear()
+    Merchant.answer = (204, b'')
+    control('fault', kind='absent-associated', endpoint='notify')
+    ok(control('pay', order='S1W5AA')['paid'], 'a fresh one of the same order can be paid')
+    wait_for(lambda: Merchant.heard and 'associated_data' not in json.loads(Merchant.heard[0][2])['resource'],
+             'a resource without associated data')
+    refund = {'out_trade_no': 'S1W5AA', 'out_refund_no': 'R9', 'notify_url': NOTIFY + '/wechat?a=1',
+              'amount': {'refund': 200, 'total': 4200, 'currency': 'CNY'}}
+    ok(wechat_call(shop, 'POST', '/v3/refund/domestic/refunds', refund)[0] == 400, 'no query in a notify address')
+    fresh = control('rotate', provider='wechat', overlap=100)['serial']
+    seen = {wechat_call(shop, 'GET', '/v3/certificates')[1]['wechatpay-serial'] for _ in range(4)}
+    ok(len(seen) > 1 and fresh in seen, 'old and new keys sign in turns', seen)
+    control('time', advance=101)
+    seen = {wechat_call(shop, 'GET', '/v3/certificates')[1]['wechatpay-serial'] for _ in range(4)}
+    ok(seen == {fresh}, 'until the old ones are withdrawn', seen)
 
 
 provider = subprocess.Popen(['/usr/bin/python3', PROVIDER], stdout=subprocess.PIPE)
 try:
-    BASE = provider.stdout.readline().decode().split()[1]
+    BASE, SECOND = (provider.stdout.readline().decode().split()[1] for _ in range(2))
     merchant = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Merchant)
     threading.Thread(target=merchant.serve_forever, daemon=True).start()
     NOTIFY = 'http://127.0.0.1:%d' % merchant.server_address[1]
     try_alipay()
+    try_alipay_more()
     try_wechat()
+    try_wechat_more()
     try_faults()
 finally:
     provider.terminate()
