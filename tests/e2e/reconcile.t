@@ -1,10 +1,8 @@
 #!/bin/bash
 # Reconciliation end to end: a day at two simulated providers of which we did not hear everything, their files with every awkward
 # line fetched through the courier, what people decide, and then their book and ours.
-# shellcheck source=tests/e2e/poller.sh
-. "$(dirname "$0")/poller.sh"
-# shellcheck source=tests/e2e/provider.sh
-. "$(dirname "$0")/provider.sh"
+# shellcheck source=tests/e2e/payment.sh
+. "$(dirname "$0")/payment.sh"
 
 # paid ORDER: the buyer pays some time of the day, and nobody tells us; paid ORDER SECOND [NAME=VALUE…]
 paid()
@@ -49,7 +47,6 @@ upload()
 	sql "SELECT count(*) FROM submeter.reconcile(1, '$1', '$DAY', decode('$(ctl bill "order=$2" "day=$DAY" .file)', 'base64'))"
 }
 
-at_exit stop_all
 setup 'start the providers' provider_start
 setup 'start the server' field_start "submeter.databases = 'postgres'" "submeter.naptime = '100ms'"
 setup 'accounts' sql "INSERT INTO submeter.tenant (site_id, tenant_id, code, name) VALUES (1, 1, 't', 'Tenant');
@@ -57,11 +54,8 @@ setup 'accounts' sql "INSERT INTO submeter.tenant (site_id, tenant_id, code, nam
 setup 'a merchant at Alipay' merchant_open 1 provider=alipay mode=cert fee=0.006
 setup 'a merchant at WeChat Pay' merchant_open 2 provider=wechat mode=key fee=0.006
 setup 'both were there last week' sql "UPDATE submeter.merchant SET created_at = now() - interval '4 days'"
-setup 'a login for couriers' sql "CREATE ROLE carrier LOGIN; GRANT submeter_courier TO carrier;
-	INSERT INTO submeter.site_member (site_id, login) VALUES (1, 'carrier')"
-DAY=$(sql "SELECT submeter.china_day(now()) - 3")
-MIDNIGHT=$(sql "SELECT extract(epoch FROM submeter.china_midnight('$DAY'))::bigint")
-courier_start
+setup 'a login for couriers' courier_login
+courier_start courier --listen "127.0.0.1:$PORT"
 
 # A day: of every third payment we hear nothing, neither by a notification nor by asking.
 RANDOM=11

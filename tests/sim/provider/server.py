@@ -49,7 +49,8 @@ class Control:
         return self._provider(asked).merchant(**asked)
 
     def do_rotate(self, **asked):
-        return self._provider(asked).rotate(**asked) or {}
+        with self.world.lock:
+            return self._provider(asked).rotate(**asked) or {}
 
     def do_scan(self, order):
         with self.world.lock:

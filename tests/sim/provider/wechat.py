@@ -78,8 +78,7 @@ class Wechat:
 
     def _live(self):
         """The platform certificates that are not withdrawn yet."""
-        self.platform = [p for p in self.platform if p['until'] is None or p['until'] > self.world.now()]
-        return self.platform
+        return [p for p in self.platform if p['until'] is None or p['until'] > self.world.now()]
 
     def find(self, number):
         for merchant in self.merchants.values():
