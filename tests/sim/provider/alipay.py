@@ -103,7 +103,7 @@ class Alipay:
             trade = self._second(app, trade)
         trade['status'] = 'TRADE_FINISHED' if finished else 'TRADE_SUCCESS'
         trade['paid'] = at or self.world.now()
-        trade['amount'] = Decimal(amount) if amount is not None else trade['amount']
+        trade['amount'] = Decimal(str(amount)) if amount is not None else trade['amount']
         trade['coupon'] = Decimal(coupon)
         if notify:
             self._notify(app, trade)
