@@ -1,7 +1,7 @@
 -- Room: outbound. What the courier carries: requests are built and signed when they are claimed, performed outside any
 -- transaction, and their answers handed to the function that asked. The courier knows nothing of what it carries: a new
 -- provider or channel is a row of outbound_kind and its two functions.
--- Lock order: a row of outbound is the first lock of a report; what its function locks comes after it.
+-- Lock order: a row of outbound is the first lock of a report; what its function locks comes after it, the host at the end.
 
 CREATE TABLE submeter.outbound_kind (
 	kind text PRIMARY KEY,
@@ -25,7 +25,7 @@ GRANT SELECT ON submeter.outbound_kind TO submeter_admin, submeter_auditor;
 
 CREATE TYPE submeter.outbound_request AS (method text, url text, headers text[], body bytea, timeout_ms int, options jsonb);
 COMMENT ON TYPE submeter.outbound_request IS
-'A request as the courier sends it: an HTTP method or MAIL, the address, header lines, body, milliseconds for all of it, and options (proxy, ca, http2, max_answer_bytes; from, to, starttls, user, password).';
+'A request as the courier sends it: an HTTP method or MAIL, the address, header lines, body, milliseconds for all of it, and options (proxy, ca, http2, max_answer_bytes, alone: its answer is reported in a transaction of its own; from, to, starttls, user, password).';
 CREATE TYPE submeter.outbound_verdict AS (state text, not_before timestamptz, detail text);
 COMMENT ON TYPE submeter.outbound_verdict IS
 'What follows from an answer: delivered, failed, unknown, cancelled, or queued again not before a time; NULL: as is usual for its outcome.';
@@ -393,11 +393,12 @@ BEGIN
 	IF item.state <> 'claimed' OR item.claimed_by IS DISTINCT FROM report_outbound.courier THEN
 		RETURN item.state;
 	END IF;
+	state_now := submeter.finish_outbound(item.site_id, item.outbound_id, report_outbound.outcome, report_outbound.status,
+		report_outbound.headers, report_outbound.body, report_outbound.detail, as_of);
+	-- Last, because all that is sent to the host meets here.
 	PERFORM submeter.note_host(item.site_id, item.host,
 		CASE WHEN report_outbound.outcome <> 'answered' THEN left(coalesce(report_outbound.detail, report_outbound.outcome), 300)
 			WHEN report_outbound.status >= 500 AND item.method <> 'MAIL' THEN format('answered with status %s', report_outbound.status) END, as_of);
-	state_now := submeter.finish_outbound(item.site_id, item.outbound_id, report_outbound.outcome, report_outbound.status,
-		report_outbound.headers, report_outbound.body, report_outbound.detail, as_of);
 	RETURN state_now;
 END
 $$;

@@ -596,7 +596,8 @@ BEGIN
 	EXECUTE format('SELECT * FROM submeter.%I($1, $2, $3, $4, $5)', (item.merchant ->> 'provider') || '_request') INTO request
 	USING item.kind, item.merchant, item.payment_order, item.refund, payment_build.as_of;
 	request.timeout_ms := 15000;
-	request.options := jsonb_build_object('max_answer_bytes', 1048576) || (item.merchant -> 'options');
+	-- An answer locks orders and accounts, as notifications do that come meanwhile.
+	request.options := jsonb_build_object('max_answer_bytes', 1048576, 'alone', true) || (item.merchant -> 'options');
 	RETURN request;
 END
 $$;
@@ -817,7 +818,10 @@ BEGIN
 			WHEN o.state = 'open' AND payment_duty.as_of < o.check_until THEN payment_duty.as_of + submeter.payment_interval(o.checks)
 			WHEN o.state = 'open' AND payment_duty.as_of < o.check_until + interval '7 days' THEN payment_duty.as_of + interval '10 minutes'
 			WHEN o.state = 'closed' AND payment_duty.as_of < o.check_until THEN least(o.check_until, payment_duty.as_of + interval '10 minutes') END
-		WHERE o.site_id = payment_duty.site_id AND o.next_check_at <= payment_duty.as_of
+		-- Whoever has an order now hears of it; it is asked about the next time.
+		WHERE (o.site_id, o.payment_order_id) IN (
+			SELECT d.site_id, d.payment_order_id FROM submeter.payment_order d
+			WHERE d.site_id = payment_duty.site_id AND d.next_check_at <= payment_duty.as_of FOR UPDATE SKIP LOCKED)
 		RETURNING o.payment_order_id, o.merchant_id, o.state, o.expires_at, o.next_check_at, o.check_until
 	LOOP
 		asked := asked + 1;
@@ -830,7 +834,10 @@ BEGIN
 		UPDATE submeter.payment_refund f
 		SET checks = f.checks + 1, next_check_at = payment_duty.as_of + least(interval '1 minute' * power(2, least(f.checks, 10)), interval '6 hours')
 		FROM submeter.payment_receipt r
-		WHERE f.site_id = payment_duty.site_id AND f.next_check_at <= payment_duty.as_of AND f.state IN ('asked', 'processing', 'abnormal')
+		WHERE (f.site_id, f.payment_refund_id) IN (
+				SELECT d.site_id, d.payment_refund_id FROM submeter.payment_refund d
+				WHERE d.site_id = payment_duty.site_id AND d.next_check_at <= payment_duty.as_of AND d.state IN ('asked', 'processing', 'abnormal')
+				FOR UPDATE SKIP LOCKED)
 			AND r.site_id = f.site_id AND r.payment_receipt_id = f.payment_receipt_id
 		RETURNING f.payment_refund_id, r.merchant_id, f.state
 	LOOP

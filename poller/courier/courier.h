@@ -29,6 +29,7 @@ typedef struct SmOutbound
 	char *ca;   /* certificates, PEM, that are trusted for this request too */
 	bool http1; /* do not offer HTTP/2 */
 	bool fresh; /* a connection of its own: repeating it would cost money */
+	bool alone; /* its report is a transaction of its own */
 	char *mail_from;
 	char *mail_to; /* one address a line */
 	char *user;

@@ -5,9 +5,10 @@
  *
  * The database wakes us with a notification; every five seconds we look anyway. At most `parallel`
  * requests are in our hands, those whose report is not yet through included. What ends while a
- * report is under way is reported together with the next one. A report is repeated until the
- * database has taken it: an answer that a provider gave must not be lost to a restart of the
- * database. When this program dies the lease runs out, and the database decides.
+ * report is under way is reported together with the next one, unless it has to be alone: what takes
+ * locks that others wait for must not keep them while the next report waits. A report is repeated
+ * until the database has taken it: an answer that a provider gave must not be lost to a restart of
+ * the database. When this program dies the lease runs out, and the database decides.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -33,7 +34,7 @@ static const char outbox_claim_sql[] =
 	" (SELECT pg_catalog.string_agg(a.address, E'\\n')"
 	"  FROM pg_catalog.jsonb_array_elements_text(o.options -> 'to') a(address)),"
 	" o.options ->> 'user', o.options ->> 'password', o.options ->> 'starttls',"
-	" o.options ->> 'fresh'"
+	" o.options ->> 'fresh', o.options ->> 'alone'"
 	" FROM submeter.claim_outbound($1, $2::pg_catalog.int4) o";
 static const char outbox_report_sql[] =
 	"SELECT r.ord, submeter.report_outbound(r.site_id, r.outbound_id, $1, r.outcome, r.status,"
@@ -48,6 +49,7 @@ typedef struct SmReportRow
 	struct SmReportRow *next;
 	int site_id;
 	int64_t outbound_id;
+	bool alone;
 	SmDelivery delivery;
 } SmReportRow;
 
@@ -149,6 +151,7 @@ outbox_parse(PGresult *result, int row)
 	outbound->password = outbox_copy(result, row, 14);
 	outbound->starttls = outbox_flag(result, row, 15, true);
 	outbound->fresh = outbox_flag(result, row, 16, false);
+	outbound->alone = outbox_flag(result, row, 17, false);
 	return outbound;
 }
 
@@ -291,11 +294,16 @@ outbox_send_reports(SmOutbox *outbox)
 	SmText json = {0};
 	const char *values[2] = {outbox->name, NULL};
 	int count = 0;
+	bool alone;
 
 	if (outbox->reporting > 0 || report == NULL || !db_is_up(outbox->db))
 		return;
-	for (; report != NULL && count < outbox->batch; report = report->next)
+	do
+	{
 		outbox_add_report(&json, report, count++);
+		alone = report->alone;
+		report = report->next;
+	} while (report != NULL && count < outbox->batch && !alone && !report->alone);
 	text_add(&json, "]");
 	values[1] = json.data;
 	if (db_send(outbox->db, outbox_report_sql, 2, values, outbox_reported, outbox))
@@ -330,6 +338,7 @@ outbox_done(void *context, SmOutbound *outbound, SmDelivery *delivery)
 	outbox_log(outbound, delivery);
 	report->site_id = outbound->site_id;
 	report->outbound_id = outbound->outbound_id;
+	report->alone = outbound->alone;
 	report->delivery = *delivery;
 	*outbox->last_report = report;
 	outbox->last_report = &report->next;
