@@ -26,7 +26,7 @@ provider_start()
 {
 	"$PROVIDER/server.py" >"$SM_RUN/provider.out" 2>"$SM_RUN/provider.err" &
 	PROVIDER_PID=$!
-	wait_for 20 'the providers answer' grep -q second "$SM_RUN/provider.out"
+	wait_for 120 'the providers answer' grep -q second "$SM_RUN/provider.out"
 	BASE=$(sed -n 's/^ready //p' "$SM_RUN/provider.out")
 	# shellcheck disable=SC2034 # for those who source this
 	SECOND=$(sed -n 's/^second //p' "$SM_RUN/provider.out")

@@ -1,7 +1,8 @@
 """The payers, cashiers and operators of payment_chaos.t: random episodes against a running database
 and the simulated providers, and the reckoning afterwards.
 
-    payment_chaos.py live DSN PROVIDER SEED EPISODES AT_ONCE STATE   runs the episodes; what was asked for goes to STATE
+    payment_chaos.py live DSN PROVIDER SEED EPISODES AT_ONCE SECONDS STATE   runs the episodes, and begins none when
+                                                     the time is over; what was asked for goes to STATE
     payment_chaos.py end DSN PROVIDER SEED STATE SECONDS             lets things come to rest and compares the books
 
 Every choice of an episode follows from the seed and its number. Whoever calls the database while it is down
@@ -77,6 +78,31 @@ class Provider:
         raise RuntimeError('the providers do not answer')
 
 
+class Pool:
+    """A few of something that many threads use in turn: sessions, or links to the providers."""
+
+    def __init__(self, make, size):
+        self.free = queue.LifoQueue()
+        for _ in range(size):
+            self.free.put(make())
+
+    def _with(self, use):
+        one = self.free.get()
+        try:
+            return use(one)
+        finally:
+            self.free.put(one)
+
+    def rows(self, text, *values):
+        return self._with(lambda database: database.rows(text, *values))
+
+    def value(self, text, *values):
+        return self._with(lambda database: database.value(text, *values))
+
+    def __call__(self, do, **asked):
+        return self._with(lambda provider: provider(do, **asked))
+
+
 class Watcher(threading.Thread):
     """Looks after all orders somebody waits for, with one question for all of them."""
 
@@ -124,7 +150,7 @@ class Episode:
     def __init__(self, run, number):
         self.run, self.number = run, number
         self.dice = random.Random('%s/%d' % (run.seed, number))
-        self.database, self.provider = run.local.database, run.local.provider
+        self.database, self.provider = run.database, run.provider
         self.account = self.dice.randint(1, ACCOUNTS)
         self.amount = Decimal(self.dice.choice([1, 2, 99, 100, 1999, 2000, self.dice.randint(3, 9999)])) / 100
 
@@ -195,7 +221,7 @@ class Episode:
         shown = [self.shown(first), self.shown(second)]
         pairs = [pair for pair, there in zip(((first, provider), (second, other)), shown) if there]
         if len(pairs) == 2 and self.dice.random() < 0.5:
-            threads = [threading.Thread(target=Provider(self.run.base), args=('pay',), kwargs={'order': pair[0][1]}) for pair in pairs]
+            threads = [threading.Thread(target=self.provider, args=('pay',), kwargs={'order': pair[0][1]}) for pair in pairs]
             for pair, thread in zip(pairs, threads):
                 self.scan(*pair)
             for thread in threads:
@@ -223,7 +249,7 @@ class Episode:
         order = self.create(provider, method)
         if self.shown(order):
             self.scan(order, provider)
-            thread = threading.Thread(target=Provider(self.run.base), args=('pay',), kwargs={'order': order[1]})
+            thread = threading.Thread(target=self.provider, args=('pay',), kwargs={'order': order[1]})
             thread.start()
             time.sleep(0.3 * self.dice.random())
             self.database.rows('SELECT submeter.cancel_payment(1, %s)', order[0])
@@ -244,7 +270,7 @@ class Episode:
 
     def double_click(self, provider, method):
         """Asks for the same thing in two sessions at once: one order."""
-        threads = [threading.Thread(target=lambda: Database(self.run.dsn).rows(
+        threads = [threading.Thread(target=lambda: self.database.rows(
             'SELECT (submeter.create_payment(1, %s, %s, %s, %s, %s, %s)).payment_order_id', self.account, provider, self.amount,
             'episode-%d' % self.number, method, PAYERS.get(method))) for _ in range(2)]
         for thread in threads:
@@ -265,9 +291,10 @@ class Episode:
 
 
 class Run:
-    def __init__(self, dsn, base, seed, episodes, path):
-        self.dsn, self.base, self.seed = dsn, base, seed
-        self.local = threading.local()
+    def __init__(self, dsn, base, seed, episodes, seconds, path):
+        self.dsn, self.base, self.seed, self.end, self.played = dsn, base, seed, time.monotonic() + seconds, 0
+        self.database = Pool(lambda: Database(dsn), 24)
+        self.provider = Pool(lambda: Provider(base), 24)
         self.watcher = Watcher(dsn)
         self.watcher.start()
         self.work = queue.Queue()
@@ -282,13 +309,13 @@ class Run:
             self.state.write(json.dumps(order, default=str) + '\n')
 
     def worker(self):
-        self.local.database, self.local.provider = Database(self.dsn), Provider(self.base)
-        while True:
+        while time.monotonic() < self.end:
             try:
                 number = self.work.get_nowait()
             except queue.Empty:
                 return
             try:
+                self.played += 1
                 Episode(self, number).play()
             except Exception as error:  # told at the end; the others go on
                 self.wrong.append('episode %d: %r' % (number, error))
@@ -314,14 +341,14 @@ def settle_refunds(provider, dice, final=False):
     commands = []
     for number in provider('unsettled'):
         if final or dice.random() < 0.3:
-            bad = 'FAIL' if '"' in number else dice.choice(['CLOSED', 'ABNORMAL'])
+            good = final or dice.random() < 0.8
             commands.append({'do': 'settle-refund', 'refund': number,
-                             'status': 'SUCCESS' if final or dice.random() < 0.8 else bad})
+                             'status': 'SUCCESS' if good else dice.choice(['CLOSED', 'ABNORMAL'])})
     provider('many', commands=commands)
 
 
-def live(dsn, base, seed, episodes, at_once, path):
-    run = Run(dsn, base, seed, int(episodes), path)
+def live(dsn, base, seed, episodes, at_once, seconds, path):
+    run = Run(dsn, base, seed, int(episodes), int(seconds), path)
     threads = [threading.Thread(target=run.worker, daemon=True) for _ in range(int(at_once))]
     stop = threading.Event()
     threading.Thread(target=operator, args=(run, stop), daemon=True).start()
@@ -331,7 +358,7 @@ def live(dsn, base, seed, episodes, at_once, path):
         thread.join()
     stop.set()
     run.state.close()
-    print('\n'.join(run.wrong[:20]))
+    print('%d episodes were played, %d went wrong themselves' % (run.played, len(run.wrong)), *run.wrong[:20], sep='\n')
     return not run.wrong
 
 
@@ -360,6 +387,8 @@ def rest(database, provider, seconds):
         if not left or time.monotonic() > end:
             return left
         rounds += 1
+        if rounds % 40 == 0:
+            print('# still under way: %d, such as' % len(left), left[:5], flush=True)
         time.sleep(0.5)
 
 
@@ -463,13 +492,16 @@ class Reckoning:
 def end(dsn, base, seed, path, seconds):
     database, provider = Database(dsn), Provider(base)
     reckoning = Reckoning(database, provider, path)
+    begin = time.monotonic()
     left = rest(database, provider, int(seconds))
     reckoning.say('all comes to rest', ((int(text.split()[1]) if text.startswith('order') else None, text) for text in left))
     left = last_poll(database, provider, int(seconds))
     reckoning.say('also after the last questions', ((int(text.split()[1]) if text.startswith('order') else None, text) for text in left))
+    rested = time.monotonic()
     reckoning.book = [row for row in provider('book') if Decimal(row['paid']) > 0]
     for check in (reckoning.transactions, reckoning.accounts, reckoning.refunds, reckoning.states, reckoning.quiet):
         check()
+    print('# at rest after %.0f s' % (rested - begin))
     print('# kinds of money:', dict(database.rows('SELECT kind, count(*) FROM submeter.payment_receipt GROUP BY 1 ORDER BY 1')))
     print('# refunds:', dict(database.rows('SELECT state, count(*) FROM submeter.payment_refund GROUP BY 1 ORDER BY 1')))
     print('# messages:', dict(database.rows('SELECT source, count(*) FROM submeter.payment_event GROUP BY 1 ORDER BY 1')))

@@ -139,10 +139,10 @@ class Alipay:
         return any(number in trade['refunds'] for app in self.apps.values() for trade in app['orders'].values())
 
     def settle_refund(self, refund, status='SUCCESS'):
-        """A refund that takes its time (fault refund-processing) ends: SUCCESS or FAIL."""
+        """A refund that takes its time (fault refund-processing) ends: SUCCESS, or else FAIL."""
         app, trade = next((app, trade) for app in self.apps.values() for trade in app['orders'].values()
                           if refund in trade['refunds'])
-        trade['refund_state'][refund] = 'REFUND_' + status
+        trade['refund_state'][refund] = 'REFUND_SUCCESS' if status == 'SUCCESS' else 'REFUND_FAIL'
         if status == 'SUCCESS':
             self._refunded(app, trade, refund)
         return {'status': status}
