@@ -812,18 +812,18 @@ DECLARE
 	item record;
 	asked bigint := 0;
 BEGIN
+	-- Whoever has an order or a refund now hears of it; it is asked about the next time.
 	FOR item IN
-		UPDATE submeter.payment_order o
-		SET checks = o.checks + 1, next_check_at = CASE
+		SELECT o.payment_order_id, o.merchant_id, o.state, CASE
 			WHEN o.state = 'open' AND payment_duty.as_of < o.check_until THEN payment_duty.as_of + submeter.payment_interval(o.checks)
 			WHEN o.state = 'open' AND payment_duty.as_of < o.check_until + interval '7 days' THEN payment_duty.as_of + interval '10 minutes'
-			WHEN o.state = 'closed' AND payment_duty.as_of < o.check_until THEN least(o.check_until, payment_duty.as_of + interval '10 minutes') END
-		-- Whoever has an order now hears of it; it is asked about the next time.
-		WHERE (o.site_id, o.payment_order_id) IN (
-			SELECT d.site_id, d.payment_order_id FROM submeter.payment_order d
-			WHERE d.site_id = payment_duty.site_id AND d.next_check_at <= payment_duty.as_of FOR UPDATE SKIP LOCKED)
-		RETURNING o.payment_order_id, o.merchant_id, o.state, o.expires_at, o.next_check_at, o.check_until
+			WHEN o.state = 'closed' AND payment_duty.as_of < o.check_until THEN least(o.check_until, payment_duty.as_of + interval '10 minutes') END AS next_check_at
+		FROM submeter.payment_order o
+		WHERE o.site_id = payment_duty.site_id AND o.next_check_at <= payment_duty.as_of
+		ORDER BY o.payment_order_id FOR UPDATE SKIP LOCKED
 	LOOP
+		UPDATE submeter.payment_order o SET checks = o.checks + 1, next_check_at = item.next_check_at
+		WHERE o.site_id = payment_duty.site_id AND o.payment_order_id = item.payment_order_id;
 		asked := asked + 1;
 		PERFORM submeter.queue_payment(payment_duty.site_id, 'payment_query', item.merchant_id, item.payment_order_id, NULL, payment_duty.as_of + interval '10 minutes');
 		IF item.state = 'open' AND item.next_check_at IS NULL THEN
@@ -831,16 +831,15 @@ BEGIN
 		END IF;
 	END LOOP;
 	FOR item IN
+		SELECT f.payment_refund_id, r.merchant_id, f.state
+		FROM submeter.payment_refund f
+		JOIN submeter.payment_receipt r ON r.site_id = f.site_id AND r.payment_receipt_id = f.payment_receipt_id
+		WHERE f.site_id = payment_duty.site_id AND f.next_check_at <= payment_duty.as_of AND f.state IN ('asked', 'processing', 'abnormal')
+		ORDER BY f.payment_refund_id FOR UPDATE OF f SKIP LOCKED
+	LOOP
 		UPDATE submeter.payment_refund f
 		SET checks = f.checks + 1, next_check_at = payment_duty.as_of + least(interval '1 minute' * power(2, least(f.checks, 10)), interval '6 hours')
-		FROM submeter.payment_receipt r
-		WHERE (f.site_id, f.payment_refund_id) IN (
-				SELECT d.site_id, d.payment_refund_id FROM submeter.payment_refund d
-				WHERE d.site_id = payment_duty.site_id AND d.next_check_at <= payment_duty.as_of AND d.state IN ('asked', 'processing', 'abnormal')
-				FOR UPDATE SKIP LOCKED)
-			AND r.site_id = f.site_id AND r.payment_receipt_id = f.payment_receipt_id
-		RETURNING f.payment_refund_id, r.merchant_id, f.state
-	LOOP
+		WHERE f.site_id = payment_duty.site_id AND f.payment_refund_id = item.payment_refund_id;
 		asked := asked + 1;
 		-- One that may never have arrived is asked for again under its number.
 		PERFORM submeter.queue_payment(payment_duty.site_id, CASE item.state WHEN 'asked' THEN 'payment_refund' ELSE 'payment_refund_query' END, item.merchant_id, NULL,
