@@ -37,6 +37,11 @@ blow()
 	BLOWS=$((BLOWS + 1))
 }
 
+no_secret()
+{
+	! grep -qE "BEGIN (RSA )?PRIVATE|$1" "$(server_log db)" "$COURIER_LOG"
+}
+
 payment_start 'wal_level = minimal' 'max_wal_senders = 0' "log_line_prefix = '%m [%p] %a '"
 setup 'more accounts' sql "INSERT INTO submeter.account (site_id, account_id, tenant_id, code) SELECT 1, n, 1, 'A-' || 100 + n FROM generate_series(3, 25) n"
 PORT=$SECOND_PORT
@@ -51,7 +56,7 @@ begin=$SECONDS
 driver=$!
 at_exit eval 'kill "$driver" 2>/dev/null'
 while _sm_alive "$driver"; do
-	wait_until $((8 + RANDOM % 12)) bash -c "! kill -0 $driver 2>/dev/null" || blow
+	wait_until $((BLOWS > 0 ? 8 + RANDOM % 12 : 3)) bash -c "! kill -0 $driver 2>/dev/null" || blow
 done
 ok 'the episodes were played' wait "$driver"
 diag "$(head -n 30 "$SM_RUN/live")"
@@ -64,7 +69,7 @@ is "$(grep -c 'deadlock detected' "$(server_log db)")" 0 'no two sessions ever w
 diag "the reckoning took $((SECONDS - begin)) s"
 books_agree 'after all'
 secrets=$(sed -n 's/.*"api_v3_key": "\([^"]*\)".*/\1/p' "$SM_RUN"/merchant.[24] | paste -sd'|')
-ok 'no secret is in any log' eval '! grep -qE "BEGIN (RSA )?PRIVATE|$secrets" "$(server_log db)" "$COURIER_LOG"'
+ok 'no secret is in any log' no_secret "$secrets"
 unlike "$(cat "$COURIER_LOG")" 'runtime error|Sanitizer|assert' 'no complaint of a courier about itself'
 unlike "$(cat "$(server_log db)")" 'PANIC|TRAP:|signal 11|signal 6' 'nor of the server'
 done_testing

@@ -249,7 +249,7 @@ for provider in alipay wechat; do
 	ctl hold held=false >/dev/null
 	[ "$provider" = alipay ] || ctl settle-refund "refund=$(refund_number "$id")" >/dev/null
 	sql "UPDATE submeter.payment_refund SET next_check_at = now() WHERE next_check_at IS NOT NULL"
-	wait_for 60 "$provider: it is done" says done refund_state "$id"
+	wait_for 60 "$provider: it is done" says "done" refund_state "$id"
 	is "$(back_there "$id")" 10.00 "$provider: and moved money once"
 done
 is "$(balance)" "$before" 'the balance is as before'
@@ -262,7 +262,7 @@ ctl settle-refund "refund=$(refund_number "$id")" status=ABNORMAL >/dev/null
 wait_for 60 'may turn out abnormal: the card is gone' says abnormal refund_state "$id"
 is "$(sql "SELECT count(*) FROM submeter.alarm WHERE rule = 'payment_refund_failed'") $(balance)" "1 $before" 'people are told; the money is not on the account'
 ctl settle-refund "refund=$(refund_number "$id")" >/dev/null
-wait_for 60 'until somebody settles it at the provider' says done refund_state "$id"
+wait_for 60 'until somebody settles it at the provider' says "done" refund_state "$id"
 is "$(back_there "$id")" 11.00 'then it is done'
 ready wechat 13 closed
 pay_order "$id"
