@@ -116,8 +116,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	-- Where the interface is, or a host of the provider beside it (openapi.alipay.com: dwbillcenter.alipay.com), and no weaker protocol.
 	SELECT coalesce(u.part[1] IN ('https', b.part[1]) AND (u.part[2] = b.part[2]
-		OR u.part[2] ~ '(^|\.)(alipay\.com|alipaydev\.com)$' AND b.part[2] ~ '(^|\.)(alipay\.com|alipaydev\.com)$'
-		OR u.part[2] ~ '(^|\.)(mch\.weixin\.qq\.com|wechatpay\.cn)$' AND b.part[2] ~ '(^|\.)(mch\.weixin\.qq\.com|wechatpay\.cn)$'), false)
+		OR u.part[2] ~ '(^|[.])(alipay[.]com|alipaydev[.]com)$' AND b.part[2] ~ '(^|[.])(alipay[.]com|alipaydev[.]com)$'
+		OR u.part[2] ~ '(^|[.])(mch[.]weixin[.]qq[.]com|wechatpay[.]cn)$' AND b.part[2] ~ '(^|[.])(mch[.]weixin[.]qq[.]com|wechatpay[.]cn)$'), false)
 	FROM regexp_match(is_bill_url.url, '^(https?)://([0-9a-z.-]+(?::[0-9]{1,5})?)/[!-~]*$') u(part),
 		regexp_match(is_bill_url.api_base, '^(https?)://([^/]+)') b(part)
 $$;
