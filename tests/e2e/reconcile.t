@@ -28,7 +28,8 @@ credited()
 
 look()
 {
-	sql "UPDATE submeter.duty_state SET next_at = now() WHERE duty = 'reconcile'"
+	# The duty may have asked before anything was paid, and would ask again in six hours.
+	sql "UPDATE submeter.reconcile_day SET next_at = NULL; UPDATE submeter.duty_state SET next_at = now() WHERE duty = 'reconcile'"
 }
 
 days_read()
