@@ -6,9 +6,9 @@ CREATE TABLE submeter.recharge_fee (
 	valid_from timestamptz NOT NULL CHECK (isfinite(valid_from)),
 	revision int NOT NULL DEFAULT 0 CHECK (revision >= 0),
 	-- A tenth is more than anybody takes: most likely 0.6 was meant to be per cent.
-	rate numeric NOT NULL DEFAULT 0 CHECK (rate BETWEEN 0 AND 0.1 AND scale(trim_scale(rate)) <= 6),
-	fixed numeric NOT NULL DEFAULT 0 CHECK (fixed BETWEEN 0 AND 1000 AND scale(trim_scale(fixed)) <= 2),
-	at_least numeric NOT NULL DEFAULT 0 CHECK (at_least BETWEEN 0 AND 1000 AND scale(trim_scale(at_least)) <= 2),
+	rate numeric NOT NULL DEFAULT 0 CHECK (rate >= 0 AND rate <= 0.1 AND scale(trim_scale(rate)) <= 6),
+	fixed numeric NOT NULL DEFAULT 0 CHECK (fixed >= 0 AND fixed <= 1000 AND scale(trim_scale(fixed)) <= 2),
+	at_least numeric NOT NULL DEFAULT 0 CHECK (at_least >= 0 AND at_least <= 1000 AND scale(trim_scale(at_least)) <= 2),
 	at_most numeric CHECK (at_most >= 0 AND at_most < 1000000 AND scale(trim_scale(at_most)) <= 2),
 	reason text NOT NULL CHECK (reason <> ''),
 	entered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
