@@ -224,6 +224,20 @@ SELECT who, left(pg_temp.as_role(who, format($$SELECT submeter.decide_reconcile(
 SELECT decided_by, decision FROM submeter.reconcile_row WHERE provider_transaction = '4200050';
 TABLE pg_temp.books;
 SELECT problem, expected, found FROM submeter.verify_ledger(1);
+-- A day that goes on is compared as far as its file goes, and is not done with.
+SELECT pg_temp.took('wechat', 7, '420006' || h, NULL, 'ORDER-6' || h, 6.00, format('2025-06-01 %s:30:00+08', h)::timestamptz) FROM unnest('{09,11}'::text[]) h;
+INSERT INTO pg_temp.bill (provider, day, at, tx, no, kind, amount, fee) VALUES ('wechat', '2025-06-01', '10:00:00', '42000610', 'ORDER-610', 'payment', 7.00, 0.04);
+SELECT submeter.take_bill(1, 7, 'wechat', '2025-06-01', pg_temp.wechat('2025-06-01'), 'uploaded', '2025-06-01 12:00+08');
+SELECT provider_transaction, result, state FROM submeter.reconcile_row WHERE day = '2025-06-01' ORDER BY 1;
+SELECT state, lines, paid, read_at FROM submeter.reconcile_day WHERE day = '2025-06-01';
+SELECT submeter.take_bill(1, 7, 'wechat', '2025-06-01', pg_temp.wechat('2025-06-01'), 'fetched', '2025-06-02 11:00+08');
+SELECT provider_transaction, result, state FROM submeter.reconcile_row WHERE day = '2025-06-01' ORDER BY 1;
+SELECT state, lines, paid, read_at FROM submeter.reconcile_day WHERE day = '2025-06-01';
+DELETE FROM pg_temp.bill WHERE day = '2025-06-01';
+SELECT pg_temp.took('wechat', 7, '42000620', NULL, 'ORDER-620', 6.00, '2025-06-02 09:00+08');
+SELECT submeter.take_bill(1, 7, 'wechat', '2025-06-02', pg_temp.wechat('2025-06-02'), 'uploaded', '2025-06-02 12:00+08');
+SELECT count(*) FROM submeter.reconcile_row WHERE day = '2025-06-02';
+SELECT problem, expected, found FROM submeter.verify_ledger(1);
 -- What is not in the books is found out.
 UPDATE submeter.reconcile_row SET payment_receipt_id = NULL WHERE provider_transaction = '4200006';
 UPDATE submeter.reconcile_row SET fee = 1 WHERE provider_transaction = '4200005' AND day = '2025-03-23';

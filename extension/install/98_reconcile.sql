@@ -279,14 +279,14 @@ $$;
 COMMENT ON FUNCTION submeter.repair_lines(int, bigint, date, timestamptz) IS
 'Puts right what is lost of a day: payments of orders of ours that nobody had told us of are credited, refunds under way that are in the file are done. Returns how many.';
 
-CREATE FUNCTION submeter.find_missing(site_id int, merchant_id bigint, day date) RETURNS void
+CREATE FUNCTION submeter.find_missing(site_id int, merchant_id bigint, day date, until timestamptz) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
 	begins timestamptz := submeter.china_midnight(find_missing.day);
-	ends timestamptz := submeter.china_midnight(find_missing.day + 1);
+	ends timestamptz := least(submeter.china_midnight(find_missing.day + 1), find_missing.until);
 BEGIN
 	INSERT INTO submeter.reconcile_row (site_id, merchant_id, day, item, kind, provider_transaction, out_trade_no, ours, happened_at, payment_order_id, payment_receipt_id, result, state)
 	SELECT t.site_id, t.merchant_id, find_missing.day, 'p:' || t.provider_transaction, 'payment', t.provider_transaction, t.out_trade_no, t.amount, t.paid_at,
@@ -314,8 +314,8 @@ BEGIN
 				AND CASE m.kind WHEN 'payment' THEN r.payment_receipt_id = m.payment_receipt_id ELSE r.payment_refund_id = m.payment_refund_id END);
 END
 $$;
-COMMENT ON FUNCTION submeter.find_missing(int, bigint, date) IS
-'Rows for receipts and refunds of ours that the file of their day lacks; those that the file of any other day has are no longer missing.';
+COMMENT ON FUNCTION submeter.find_missing(int, bigint, date, timestamptz) IS
+'Rows for receipts and refunds of ours, from before an instant, that the file of their day lacks; those that the file of any other day has are no longer missing.';
 
 CREATE FUNCTION submeter.fees_of(site_id int, merchant_id bigint, day date) RETURNS numeric
 LANGUAGE sql STABLE
@@ -377,26 +377,32 @@ AS $$
 #variable_conflict use_column
 DECLARE
 	file_id bigint;
+	is_over boolean := take_bill.day < submeter.china_day(take_bill.as_of);
 BEGIN
 	PERFORM submeter.lock_day(take_bill.site_id, take_bill.merchant_id, take_bill.day);
 	file_id := submeter.keep_bill(take_bill.site_id, take_bill.merchant_id, take_bill.day, take_bill.source, take_bill.file, NULL);
 	PERFORM submeter.load_bill(take_bill.site_id, take_bill.merchant_id, take_bill.day, take_bill.provider, file_id, take_bill.file);
 	PERFORM submeter.repair_lines(take_bill.site_id, take_bill.merchant_id, take_bill.day, take_bill.as_of);
-	PERFORM submeter.find_missing(take_bill.site_id, take_bill.merchant_id, take_bill.day);
+	-- Of a day that goes on the file is a beginning, and compared as far as it goes.
+	PERFORM submeter.find_missing(take_bill.site_id, take_bill.merchant_id, take_bill.day, CASE WHEN is_over THEN 'infinity' ELSE (
+		SELECT coalesce(max(r.happened_at), '-infinity') FROM submeter.reconcile_row r
+		WHERE r.site_id = take_bill.site_id AND r.merchant_id = take_bill.merchant_id AND r.day = take_bill.day AND r.line IS NOT NULL) END);
 	PERFORM submeter.book_fees(take_bill.site_id, take_bill.merchant_id, take_bill.day, take_bill.provider, take_bill.as_of);
 	UPDATE submeter.reconcile_day d
-	SET state = 'read', reconcile_file_id = file_id, lines = s.lines, paid = s.paid, refunded = s.refunded, fee = s.fee, next_at = NULL, detail = NULL,
-		read_at = CASE WHEN d.reconcile_file_id = file_id THEN d.read_at ELSE take_bill.as_of END
+	SET lines = s.lines, paid = s.paid, refunded = s.refunded, fee = s.fee
 	FROM (
 		SELECT count(r.line) AS lines, coalesce(sum(r.amount) FILTER (WHERE r.kind = 'payment'), 0) AS paid,
 			coalesce(sum(r.amount) FILTER (WHERE r.kind = 'refund'), 0) AS refunded, coalesce(sum(r.fee), 0) AS fee
 		FROM submeter.reconcile_row r
 		WHERE r.site_id = take_bill.site_id AND r.merchant_id = take_bill.merchant_id AND r.day = take_bill.day) s
 	WHERE d.site_id = take_bill.site_id AND d.merchant_id = take_bill.merchant_id AND d.day = take_bill.day;
+	UPDATE submeter.reconcile_day d
+	SET state = 'read', reconcile_file_id = file_id, next_at = NULL, detail = NULL, read_at = CASE WHEN d.reconcile_file_id = file_id THEN d.read_at ELSE take_bill.as_of END
+	WHERE is_over AND d.site_id = take_bill.site_id AND d.merchant_id = take_bill.merchant_id AND d.day = take_bill.day;
 END
 $$;
 COMMENT ON FUNCTION submeter.take_bill(int, bigint, text, date, bytea, text, timestamptz) IS
-'Follows a checked file of a merchant and day: keeps it, compares it line by line, puts right what was lost, notes what is missing, books the fees. The same file again changes nothing; a corrected one changes what it says differently.';
+'Follows a checked file of a merchant and day: keeps it, compares it line by line, puts right what was lost, notes what is missing, books the fees. The same file again changes nothing; a corrected one changes what it says differently. A day that goes on is not done with: its whole file is fetched when it is over.';
 
 CREATE FUNCTION submeter.require_bill(site_id int, provider text, day date, file bytea, as_of timestamptz) RETURNS void
 LANGUAGE plpgsql STABLE
@@ -407,9 +413,9 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s is not a payment provider', coalesce(require_bill.provider, 'NULL')), HINT = 'Use alipay or wechat.';
 	ELSIF coalesce(octet_length(require_bill.file), 0) = 0 THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'there is no file', DETAIL = 'The argument file is NULL or empty.', HINT = 'Pass the bytes of the file as the provider hands it out.';
-	ELSIF require_bill.day IS NULL OR NOT isfinite(require_bill.day) OR require_bill.day >= submeter.china_day(require_bill.as_of) THEN
+	ELSIF require_bill.day IS NULL OR NOT isfinite(require_bill.day) OR require_bill.day > submeter.china_day(require_bill.as_of) THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('%s is not a day to reconcile', coalesce(to_char(require_bill.day, 'YYYY-MM-DD'), 'NULL')),
-			DETAIL = 'A day is reconciled when it is over in China.', HINT = 'Pass the day of the file, in China time.';
+			DETAIL = 'A day is reconciled once it has begun in China.', HINT = 'Pass the day of the file, in China time.';
 	END IF;
 	IF NOT EXISTS (SELECT FROM submeter.merchant m WHERE m.site_id = require_bill.site_id AND m.provider = require_bill.provider) THEN
 		RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('site %s has no account at %s', require_bill.site_id, require_bill.provider),
@@ -418,7 +424,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.require_bill(int, text, date, bytea, timestamptz) IS
-'Refuses (22023) what is no provider, no file, or a day that is not over; 55000 when the site has no account at the provider.';
+'Refuses (22023) what is no provider, no file, or a day that has not begun; 55000 when the site has no account at the provider.';
 
 CREATE FUNCTION submeter.reconcile(site_id int, provider text, day date, file bytea) RETURNS TABLE (result text, rows bigint, amount numeric)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -444,4 +450,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.reconcile(int, text, date, bytea) IS
-'Compares the daily file of transactions of a provider (day in China time; Alipay: zip of CSV, WeChat Pay: CSV, also gzip) with orders, receipts and the ledger, puts right what was lost, and returns how many rows of the day came out how, with their sums. The same file again changes nothing, a corrected one of the day changes what differs. What is open waits for decide_reconcile(). Passes the approval hook with {provider, day, sha256}. 22023 for a file that cannot be read, is of another day or of an account that is none of the site''s; 55000 without a merchant.';
+'Compares the daily file of transactions of a provider (day in China time; Alipay: zip of CSV, WeChat Pay: CSV, also gzip) with orders, receipts and the ledger, puts right what was lost, and returns how many rows of the day came out how, with their sums. The same file again changes nothing, a corrected one of the day changes what differs; a day that goes on is compared as far as its file goes, and again when it is over. What is open waits for decide_reconcile(). Passes the approval hook with {provider, day, sha256}. 22023 for a file that cannot be read, is of another day or of an account that is none of the site''s; 55000 without a merchant.';

@@ -186,7 +186,7 @@ BEGIN
 		read_at = CASE WHEN submeter.china_day(d.no_bill_at) < submeter.china_day(note_no_bill.as_of) THEN note_no_bill.as_of END
 	WHERE d.site_id = note_no_bill.site_id AND d.merchant_id = note_no_bill.merchant_id AND d.day = note_no_bill.day AND d.state IN ('asked', 'failed');
 	-- A provider may be late with its file; said again the next day it is a fact, and what we have of the day is missing there.
-	PERFORM submeter.find_missing(d.site_id, d.merchant_id, d.day) FROM submeter.reconcile_day d
+	PERFORM submeter.find_missing(d.site_id, d.merchant_id, d.day, 'infinity') FROM submeter.reconcile_day d
 	WHERE d.site_id = note_no_bill.site_id AND d.merchant_id = note_no_bill.merchant_id AND d.day = note_no_bill.day AND d.state = 'empty';
 END
 $$;

@@ -12,7 +12,7 @@
 #   order_state ID                       open, paid or closed
 #   pay_order ID [NAME=VALUE...]         the payer scans and pays
 #   held                                 what the providers' own book says they hold for us
-#   booked                               what our books say
+#   booked                               what our books say, before the providers' fees
 #   books_agree 'when'                   both are the same, each transaction is credited once, the ledger is verified
 
 # shellcheck source=tests/e2e/courier.sh
@@ -97,7 +97,7 @@ booked()
 {
 	sql "SELECT coalesce(-sum(CASE WHEN t.credit_id = l.ledger_account_id THEN t.amount ELSE -t.amount END), 0.00) FROM submeter.ledger_account l
 		JOIN submeter.transfer t ON t.site_id = l.site_id AND l.ledger_account_id IN (t.debit_id, t.credit_id)
-		WHERE l.code IN ('clearing:alipay', 'clearing:wechat')"
+		WHERE l.code IN ('clearing:alipay', 'clearing:wechat') AND t.kind <> 'provider_fee'"
 }
 
 books_agree()

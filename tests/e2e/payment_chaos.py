@@ -8,6 +8,7 @@ and the simulated providers, and the reckoning afterwards.
 Every choice of an episode follows from the seed and its number. Whoever calls the database while it is down
 calls again with the same key, as a front end does.
 """
+import base64
 import collections
 import http.client
 import json
@@ -207,9 +208,9 @@ class Episode:
     def pay_twice(self, provider, method):
         order = self.create(provider, method)
         if self.shown(order):
-            # Whoever asks about the order hears of one of them: of the other only its own notification tells.
-            self.pays(order, provider, notify=True)
-            self.pays(order, provider, twice=True, notify=True)
+            # Whoever asks about the order hears of one of them: of the other its own notification tells, or the file of the day.
+            self.pays(order, provider)
+            self.pays(order, provider, twice=True)
 
     def two_channels(self, provider, method):
         other = 'wechat' if provider == 'alipay' else 'alipay'
@@ -398,6 +399,15 @@ def last_poll(database, provider, seconds):
     return rest(database, provider, seconds)
 
 
+def hand_in(database, provider):
+    """The files of each account at the providers for the days there was anything, as a person hands them in."""
+    for name, merchant, day in database.rows('SELECT DISTINCT m.provider, r.merchant_id, submeter.china_day(r.paid_at) FROM submeter.payment_receipt r '
+                                             'JOIN submeter.merchant m USING (site_id, merchant_id) ORDER BY 2, 3'):
+        number = database.value('SELECT out_trade_no FROM submeter.payment_receipt WHERE merchant_id = %s LIMIT 1', merchant)
+        file = base64.b64decode(provider('bill', order=number, day=str(day))['file'])
+        print('# the file of', name, merchant, day, database.rows('SELECT * FROM submeter.reconcile(1, %s, %s, %s)', name, day, psycopg2.Binary(file)))
+
+
 def explain(database, provider, order):
     """All that is known of an order, for a person."""
     print('# order %s:' % order, database.rows('SELECT account_id, provider, merchant_id, method, amount, state, out_trade_no, created_at, expires_at, '
@@ -479,6 +489,11 @@ class Reckoning:
                 "SELECT r.kind, r.payment_order_id FROM submeter.payment_receipt r WHERE r.kind <> 'order' AND NOT EXISTS (SELECT FROM submeter.proposal p "
                 "WHERE p.site_id = r.site_id AND p.account_id = r.account_id AND (p.detail ->> 'payment_receipt_id')::bigint = r.payment_receipt_id)")))
 
+    def files(self):
+        self.say('the files of the providers say nothing else', (
+            (order, str(row)) for order, *row in self.database.rows(
+                "SELECT payment_order_id, result, kind, provider_transaction, refund_no, amount, ours FROM submeter.reconcile_row WHERE state = 'open'")))
+
     def quiet(self):
         """Nothing was swallowed: no exception in a notification or a taker of answers, no duty that fails."""
         self.say('no message failed in our own code', ((order, outcome) for order, outcome in self.database.rows(
@@ -498,8 +513,9 @@ def end(dsn, base, seed, path, seconds):
     left = last_poll(database, provider, int(seconds))
     reckoning.say('also after the last questions', ((int(text.split()[1]) if text.startswith('order') else None, text) for text in left))
     rested = time.monotonic()
+    hand_in(database, provider)
     reckoning.book = [row for row in provider('book') if Decimal(row['paid']) > 0]
-    for check in (reckoning.transactions, reckoning.accounts, reckoning.refunds, reckoning.states, reckoning.quiet):
+    for check in (reckoning.files, reckoning.transactions, reckoning.accounts, reckoning.refunds, reckoning.states, reckoning.quiet):
         check()
     print('# at rest after %.0f s' % (rested - begin))
     print('# kinds of money:', dict(database.rows('SELECT kind, count(*) FROM submeter.payment_receipt GROUP BY 1 ORDER BY 1')))
