@@ -125,13 +125,16 @@ judge_refund(SmBillReader *reader, const SmBytes *cells, SmBillRecord *record)
 	/* Older bills do not say what was asked for; with coupons it is more than what was settled. */
 	bool says_asked = bill_cell(reader, cells, BILL_F_REFUND_AMOUNT).length > 0;
 	SmBillField asked = says_asked ? BILL_F_REFUND_AMOUNT : BILL_F_REFUND_SETTLED;
+	SmBytes state = bill_cell(reader, cells, BILL_F_REFUND_STATE);
 
 	if (reader->column[BILL_F_REFUND_SETTLED] < 0)
 		return bill_refuse(reader, BILL_COLUMN, "the column %s is missing and here is a refund",
 						   reader->form->names[BILL_F_REFUND_SETTLED]);
-	/* A refund that failed has moved nothing. */
+	/* A refund that failed has moved nothing; older bills do not say how it stands. */
 	record->kind =
-		bytes_are(bill_cell(reader, cells, BILL_F_REFUND_STATE), "FAIL") ? BILL_OTHER : BILL_REFUND;
+		bytes_are(state, "SUCCESS") || bytes_are(state, "PROCESSING") || state.length == 0
+			? BILL_REFUND
+			: BILL_OTHER;
 	if (!bill_amount(reader, cells, asked, &record->amount) ||
 		!bill_amount(reader, cells, BILL_F_REFUND_SETTLED, &record->settled))
 		return false;

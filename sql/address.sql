@@ -16,19 +16,22 @@ FROM unnest(ARRAY['13800000001', '19912345678', '+8613800000001', '+85251234567'
 SELECT submeter.phone_fault(NULL) IS NULL AS none_is_fine, submeter.mobile_number(NULL) IS NULL AS and_gets_nothing;
 -- 2. Mail addresses
 SELECT email, coalesce(submeter.email_fault(email), 'fine') AS fault
-FROM unnest(ARRAY['owner@shop.example', 'o''neil+power@shop.example', 'a.b_c-d@mail.shop.example', 'x@xn--fsqu00a.xn--0zwm56d', 'owner@shop', 'owner', '@shop.example', 'owner@', 'a@b@shop.example', 'owner@shop..example', 'owner@-shop.example',
+FROM unnest(ARRAY['owner@shop.example', 'o''neil+power@shop.example', 'a.b_c-d@mail.shop.example', 'x@xn--fsqu00a.xn--0zwm56d', 'owner@localhost', 'owner@shop', 'owner', '@shop.example', 'owner@', 'a@b@shop.example', 'owner@shop..example', 'owner@-shop.example',
 	'owner@shop.example.', '.owner@shop.example', 'own..er@shop.example', 'owner.@shop.example', '老板@shop.example', 'owner@例子.测试', '"the owner"@shop.example', 'The Owner <owner@shop.example>', 'a@shop.example,b@shop.example', 'a@shop.example;b@shop.example',
 	'own er@shop.example', E'owner@shop.example\r\nBcc: all@shop.example', E'owner@shop.example\n', E'own\ter@shop.example', 'owner@[127.0.0.1]', 'owner@127.0.0.1', 'own\er@shop.example', 'owner(x)@shop.example', 'owner@shop.example:25', '',
 	repeat('x', 65) || '@shop.example', 'x@' || repeat('shop.', 50) || 'example']) email;
 -- 3. Names and orders of channels
 SELECT left(name, 20) AS name, submeter.name_fault(name) FROM unnest(ARRAY['店主', 'Doe, "J" <x@y>', '', '  ', E'a\nb', repeat('长', 100), repeat('长', 101), NULL]) name;
-SELECT channels, submeter.channels_fault(1, channels) FROM (VALUES ('{file}'::text[]), ('{sms,file}'), ('{far}'), ('{sms,carrier pigeon}'), ('{sms,sms}'), ('{sms,NULL}'), ('{}'), ('{{sms,file}}'), (NULL), (array_fill('x'::text, '{21}'))) v(channels);
+SELECT channels, submeter.channels_fault(channels), submeter.missing_channels(1, channels) FROM (VALUES ('{file}'::text[]), ('{sms,file}'), ('{far}'), ('{sms,carrier pigeon}'), ('{sms,sms}'), ('{sms,NULL}'), ('{}'), ('{{sms,file}}'), (NULL), (array_fill('x'::text, '{21}'))) v(channels);
 
 -- 4. One error, with what to do; nothing is changed. The same number is written one way.
 INSERT INTO submeter.contact (site_id, tenant_id, name, phone, email, channels) VALUES (1, 1, 'Owner', '+8613800000001', 'Owner@shop.example', '{sms,file}') RETURNING phone, email, channels;
 INSERT INTO submeter.contact (site_id, tenant_id, name, phone) VALUES (1, 1, 'Clerk', '008613800000002');
 UPDATE submeter.contact SET email = 'a@shop.example, b@shop.example';
-UPDATE submeter.contact SET channels = '{far}';
+UPDATE submeter.contact SET channels = '{Far}';
+-- entered before it is set up
+UPDATE submeter.contact SET channels = '{sms,far}';
+UPDATE submeter.contact SET channels = '{sms,file}';
 UPDATE submeter.contact SET name = repeat('x', 500);
 UPDATE submeter.contact SET phone = '+852' || E'\n51234567';
 SELECT name, phone, email, channels FROM submeter.contact;

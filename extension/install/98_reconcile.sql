@@ -134,7 +134,8 @@ AS $$
 				WHEN m.refund_state = 'done' OR m.under_way THEN 'matched' ELSE 'lost' END
 			WHEN m.kind = 'refund' AND m.payment_receipt_id IS NOT NULL THEN 'elsewhere'
 			WHEN m.out_trade_no ~ s.other_numbers THEN 'foreign'
-			WHEN m.kind = 'other' THEN 'other'
+			-- It moved nothing there, and here it was booked back.
+			WHEN m.kind = 'other' THEN CASE m.refund_state WHEN 'failed' THEN 'refused' ELSE 'other' END
 			ELSE 'orphan' END AS result
 		FROM met m
 		JOIN submeter.merchant s ON s.site_id = bill_items.site_id AND s.merchant_id = bill_items.merchant_id
@@ -159,7 +160,7 @@ AS $$
 #variable_conflict use_column
 BEGIN
 	WITH item AS MATERIALIZED (
-		SELECT i.*, CASE WHEN i.result IN ('matched', 'foreign') THEN 'done' ELSE 'open' END AS state
+		SELECT i.*, CASE WHEN i.result IN ('matched', 'foreign', 'refused') THEN 'done' ELSE 'open' END AS state
 		FROM submeter.bill_items(load_bill.site_id, load_bill.merchant_id, load_bill.day, load_bill.provider, load_bill.reconcile_file_id, load_bill.file) i
 		WHERE NOT i.known
 	), changed AS (

@@ -73,7 +73,7 @@ CREATE TABLE submeter.reconcile_row (
 	payment_order_id bigint,
 	payment_receipt_id bigint,
 	payment_refund_id bigint,
-	result text NOT NULL CHECK (result IN ('lost', 'matched', 'repaired', 'amount_differs', 'orphan', 'elsewhere', 'missing', 'repeated', 'other', 'foreign', 'other_day', 'withdrawn')),
+	result text NOT NULL CHECK (result IN ('lost', 'matched', 'repaired', 'amount_differs', 'orphan', 'elsewhere', 'missing', 'repeated', 'other', 'foreign', 'refused', 'other_day', 'withdrawn')),
 	state text NOT NULL CHECK (state IN ('open', 'done')),
 	decision text CHECK (decision IN ('credit', 'foreign', 'book_refund', 'book_difference', 'settled')),
 	account_id bigint,
@@ -97,7 +97,7 @@ SELECT submeter.describe('reconcile_row', 'Reconciliation (对账): one row per 
 	"kind":"payment, refund, or a line of another kind","provider_transaction":"the provider''s number of the payment","out_trade_no":"the merchant''s number of it","refund_no":"the merchant''s number of the refund","provider_refund":"the provider''s number of the refund",
 	"amount":"what the file has","ours":"what the books have of it","booked":"part of ours that a decision booked on top","fee":"what the provider keeps of it","settled":"what the provider settles of it","happened_at":"when, by the provider","subject":"what the payer saw",
 	"payment_order_id":"order of ours","payment_receipt_id":"receipt of ours","payment_refund_id":"refund of ours",
-	"result":"matched; repaired (a lost credit, or a refund whose end nobody had told us); amount_differs; orphan (names no order of ours); elsewhere (refund made at the provider, not here); missing (we have it, the file lacks it); repeated (a second line of the same); other (neither payment nor refund); foreign (another system''s, by merchant.other_numbers); other_day (missing here, in the file of another day); withdrawn (no longer in a corrected file); lost only while the file is taken",
+	"result":"matched; repaired (a lost credit, or a refund whose end nobody had told us); amount_differs; orphan (names no order of ours); elsewhere (refund made at the provider, not here); missing (we have it, the file lacks it); repeated (a second line of the same); other (neither payment nor refund); foreign (another system''s, by merchant.other_numbers); refused (a refund that failed there, and was booked back here); other_day (missing here, in the file of another day); withdrawn (no longer in a corrected file); lost only while the file is taken",
 	"state":"open: a person has to decide; done","decision":"credit (to account_id), foreign (not ours), book_refund (taken from the account), book_difference, settled (explained)","account_id":"account a decision booked it on","transfer_id":"movement of the decision","decided_by":"who decided","decided_at":"when"}');
 CREATE TRIGGER audit AFTER UPDATE ON submeter.reconcile_row FOR EACH ROW
 	WHEN (OLD.decision IS DISTINCT FROM NEW.decision) EXECUTE FUNCTION submeter.audit_change();

@@ -41,7 +41,7 @@ wait_for 20 'a meter on a serial line is read' more_than 1 3
 is "$(sql "SELECT energy_wh || ' ' || v_a FROM submeter.reading WHERE meter_id = 1 LIMIT 1")" '655380 230.1' 'rightly'
 id=$(sql "SELECT submeter.request_command(1, 1, 'open', 'test', 'operator')")
 wait_for 10 'and switched' says confirmed sql "SELECT state FROM submeter.command WHERE command_id = $id"
-is "$(sql 'SELECT via FROM submeter.gateway')" "$line" 'the line in use is shown'
+wait_for 20 'the line in use is shown' says "$line" sql 'SELECT via FROM submeter.gateway'
 stty -F "$line" -a >"$SM_RUN/stty" 2>/dev/null || true
 like "$(cat "$SM_RUN/stty")" 'speed 9600' 'at its speed'
 

@@ -533,7 +533,7 @@ class Wechat:
                      'OTHERS', 'CNY', '0.00' if row else '%.2f' % (amount / 100), '0.00',
                      row['refund_id'] if row else '0', row['number'] if row else '0',
                      '%.2f' % (row['amount'] / 100) if row else '0.00', '0.00', 'ORIGINAL' if row else '',
-                     row['status'] if row else '', trade['description'], trade['attach'] or '',
+                     {'SUCCESS': 'SUCCESS', 'PROCESSING': 'PROCESSING'}.get(row['status'], 'FAIL') if row else '', trade['description'], trade['attach'] or '',
                      '%.5f' % fee, '0.60%', '%.2f' % (amount / 100) if not row else '0.00',
                      '%.2f' % (row['amount'] / 100) if row else '0.00', '']
             lines.append(','.join('`' + cell for cell in cells))
