@@ -56,6 +56,8 @@ setup 'a merchant at Alipay' merchant_open 1 provider=alipay mode=cert fee=0.006
 setup 'a merchant at WeChat Pay' merchant_open 2 provider=wechat mode=key fee=0.006
 setup 'both were there last week' sql "UPDATE submeter.merchant SET created_at = now() - interval '4 days'"
 setup 'a login for couriers' courier_login
+DAY=$(sql "SELECT submeter.china_day(now()) - 3")
+MIDNIGHT=$(sql "SELECT extract(epoch FROM submeter.china_midnight('$DAY'))::bigint")
 courier_start courier --listen "127.0.0.1:$PORT"
 
 # A day: of every third payment we hear nothing, neither by a notification nor by asking.
