@@ -1,6 +1,6 @@
 -- Requests for the courier: a site, a hook that goes to the sink, people with accounts. psql variable: url.
 INSERT INTO submeter.site (site_id, code, name) VALUES (1, 'S', 'bench');
-INSERT INTO submeter.credit_policy (site_id, code, mode) VALUES (1, 'a', 'automatic');
+INSERT INTO submeter.credit_policy (site_id, code, mode, low_balances) VALUES (1, 'a', 'automatic', '{}');
 UPDATE submeter.site SET default_policy_id = (SELECT policy_id FROM submeter.credit_policy WHERE code = 'a');
 CREATE ROLE carrier LOGIN;
 GRANT submeter_courier TO carrier;
