@@ -382,6 +382,8 @@ def rest(database, provider, seconds):
         if rounds % 8 == 0:
             database.rows("UPDATE submeter.payment_order SET next_check_at = now() WHERE state = 'open' AND next_check_at > now()")
             database.rows("UPDATE submeter.payment_refund SET next_check_at = now() WHERE state NOT IN ('done', 'failed')")
+            # Hosts that failed are tried again now, and not in up to ten minutes.
+            database.rows('UPDATE submeter.outbound_host SET open_until = now() WHERE open_until > now()')
             database.rows("UPDATE submeter.outbound SET not_before = now() WHERE state = 'queued' AND not_before > now() AND kind LIKE 'payment%%'")
         left = [row[0] for row in database.rows(UNDER_WAY.replace('%', '%%'))]
         left += ['notification ' + json.dumps(notice['about']) for notice in provider('pending')]
