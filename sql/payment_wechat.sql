@@ -192,3 +192,11 @@ SELECT pg_temp.reply('payment_create', '6', '{"code_url":"weixin://old"}') AS wi
 SELECT pg_temp.reply('payment_create', '6', '{"code_url":"weixin://new"}', changes => '{"wechatpay-serial":"7132D72A"}') AS in_force;
 SELECT qr FROM submeter.payment_order WHERE payment_order_id = 6;
 SELECT * FROM submeter.verify_ledger(1);
+
+-- 9. One that takes no new orders still hears of older ones: a key it does not know is fetched; by itself it asks for none.
+UPDATE submeter.merchant SET enabled = false, keys_asked_at = NULL WHERE merchant_id = 8;
+DELETE FROM submeter.outbound WHERE kind = 'wechat_keys';
+SELECT submeter.ask_wechat_keys(1, 8, NULL, now());
+SELECT count(*) FROM submeter.outbound WHERE kind = 'wechat_keys';
+SELECT submeter.ask_wechat_keys(1, 8, '{"Wechatpay-Serial":"7132D72B"}', now());
+SELECT count(*) FROM submeter.outbound WHERE kind = 'wechat_keys';

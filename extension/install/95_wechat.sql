@@ -258,7 +258,9 @@ BEGIN
 	-- Once in twelve hours; sooner when something is signed with a key that is not here. A merchant with the public key only
 	-- has no certificates to ask for.
 	UPDATE submeter.merchant m SET keys_asked_at = ask_wechat_keys.as_of
-	WHERE m.site_id = ask_wechat_keys.site_id AND m.merchant_id = ask_wechat_keys.merchant_id AND m.provider = 'wechat' AND m.enabled
+	WHERE m.site_id = ask_wechat_keys.site_id AND m.merchant_id = ask_wechat_keys.merchant_id AND m.provider = 'wechat'
+		-- One that takes no new orders has older ones under way, and refunds.
+		AND (m.enabled OR ask_wechat_keys.headers IS NOT NULL)
 		AND coalesce(m.keys_asked_at < ask_wechat_keys.as_of - CASE WHEN ask_wechat_keys.headers IS NULL THEN interval '12 hours' ELSE interval '30 s' END, true)
 		AND NOT coalesce((SELECT bool_and(k.key_name LIKE 'PUB\_KEY\_ID\_%') FROM submeter.merchant_key k WHERE k.site_id = m.site_id AND k.merchant_id = m.merchant_id), false)
 		AND (ask_wechat_keys.headers IS NULL OR NOT EXISTS (
