@@ -238,6 +238,22 @@ SELECT pg_temp.took('wechat', 7, '42000620', NULL, 'ORDER-620', 6.00, '2025-06-0
 SELECT submeter.take_bill(1, 7, 'wechat', '2025-06-02', pg_temp.wechat('2025-06-02'), 'uploaded', '2025-06-02 12:00+08');
 SELECT count(*) FROM submeter.reconcile_row WHERE day = '2025-06-02';
 SELECT problem, expected, found FROM submeter.verify_ledger(1);
+-- A refund that failed there and was booked back here is nobody's work.
+SELECT submeter.refund(1, 1, 1, 'f', 'refund-f', 'wechat') > 0 AS asked;
+SELECT submeter.apply_refund(1, payment_refund_id, 'failed', 'no card', '2025-06-03 11:00+08') FROM submeter.payment_refund WHERE reason = 'f';
+INSERT INTO pg_temp.bill (provider, day, at, tx, no, kind, amount, fee, refund_no, status)
+SELECT 'wechat', '2025-06-03', '10:00:00', r.provider_transaction, r.out_trade_no, 'refund', f.amount, 0, f.out_request_no, 'FAIL'
+FROM submeter.payment_refund f JOIN submeter.payment_receipt r USING (site_id, payment_receipt_id) WHERE f.reason = 'f';
+SELECT submeter.take_bill(1, 7, 'wechat', '2025-06-03', pg_temp.wechat('2025-06-03'), 'uploaded', '2025-06-04 12:00+08');
+SELECT result, state, ours FROM submeter.reconcile_row WHERE day = '2025-06-03';
+-- A merchant that takes no new orders is reconciled as long as something is heard of it.
+UPDATE submeter.merchant SET enabled = false WHERE merchant_id = 7;
+SELECT submeter.is_reconciled(1, 7, '2025-07-01') AS quiet;
+INSERT INTO submeter.payment_event (site_id, merchant_id, source, body, received_at) VALUES (1, 7, 'bill', '', '2025-06-25');
+SELECT submeter.is_reconciled(1, 7, '2025-07-01') AS only_of_files;
+INSERT INTO submeter.payment_event (site_id, merchant_id, source, body, received_at) VALUES (1, 7, 'query', '', '2025-06-25');
+SELECT submeter.is_reconciled(1, 7, '2025-07-01') AS heard_of, submeter.is_reconciled(1, 8, '2025-07-01') AS enabled;
+UPDATE submeter.merchant SET enabled = true WHERE merchant_id = 7;
 -- What is not in the books is found out.
 UPDATE submeter.reconcile_row SET payment_receipt_id = NULL WHERE provider_transaction = '4200006';
 UPDATE submeter.reconcile_row SET fee = 1 WHERE provider_transaction = '4200005' AND day = '2025-03-23';

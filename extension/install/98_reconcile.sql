@@ -18,6 +18,17 @@ AS $$
 $$;
 COMMENT ON FUNCTION submeter.china_midnight(date) IS 'When a day begins in China.';
 
+CREATE FUNCTION submeter.is_reconciled(site_id int, merchant_id bigint, as_of timestamptz) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	-- One that takes no new orders still has older ones paid, and refunds.
+	SELECT m.enabled OR EXISTS (SELECT FROM submeter.payment_event e
+		WHERE e.site_id = m.site_id AND e.merchant_id = m.merchant_id AND e.source <> 'bill' AND e.received_at > is_reconciled.as_of - interval '8 days')
+	FROM submeter.merchant m WHERE m.site_id = is_reconciled.site_id AND m.merchant_id = is_reconciled.merchant_id
+$$;
+COMMENT ON FUNCTION submeter.is_reconciled(int, bigint, timestamptz) IS 'Whether the files of a merchant are wanted: it is enabled, or its provider said something of its orders or refunds in the last eight days.';
+
 CREATE FUNCTION submeter.bill_merchant(site_id int, provider text, account text) RETURNS bigint
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp

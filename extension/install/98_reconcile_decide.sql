@@ -260,7 +260,7 @@ AS $$
 	SELECT 'reconcile_late', NULL, NULL, reconcile_conditions.as_of,
 		format('no file of %s of %s', string_agg(DISTINCT m.provider, ' and '), to_char(min(d.day), 'YYYY-MM-DD'))
 	FROM submeter.reconcile_day d
-	JOIN submeter.merchant m ON m.site_id = d.site_id AND m.merchant_id = d.merchant_id AND m.enabled
+	JOIN submeter.merchant m ON m.site_id = d.site_id AND m.merchant_id = d.merchant_id AND submeter.is_reconciled(d.site_id, d.merchant_id, reconcile_conditions.as_of)
 	-- A provider that says there is none is asked once more; the others are late at noon of the second day.
 	WHERE d.site_id = reconcile_conditions.site_id AND d.state IN ('asked', 'failed') AND d.no_bill_at IS NULL
 		AND d.day < submeter.china_day(reconcile_conditions.as_of - interval '12 hours') - 1 AND d.day >= submeter.china_day(reconcile_conditions.as_of) - 60

@@ -340,12 +340,12 @@ BEGIN
 	INSERT INTO submeter.reconcile_day (site_id, merchant_id, day)
 	SELECT m.site_id, m.merchant_id, d::date
 	FROM submeter.merchant m, generate_series(today - 7, last_day, interval '1 day') d
-	WHERE m.site_id = reconcile_duty.site_id AND m.enabled AND d::date >= submeter.china_day(m.created_at)
+	WHERE m.site_id = reconcile_duty.site_id AND submeter.is_reconciled(m.site_id, m.merchant_id, reconcile_duty.as_of) AND d::date >= submeter.china_day(m.created_at)
 	ON CONFLICT DO NOTHING;
 	FOR item IN
 		SELECT d.merchant_id, d.day FROM submeter.reconcile_day d
-		JOIN submeter.merchant m ON m.site_id = d.site_id AND m.merchant_id = d.merchant_id AND m.enabled
-		WHERE d.site_id = reconcile_duty.site_id AND d.state IN ('asked', 'failed') AND d.day BETWEEN today - 7 AND last_day
+		WHERE d.site_id = reconcile_duty.site_id AND submeter.is_reconciled(d.site_id, d.merchant_id, reconcile_duty.as_of)
+			AND d.state IN ('asked', 'failed') AND d.day BETWEEN today - 7 AND last_day
 			AND coalesce(d.next_at <= reconcile_duty.as_of, true)
 		ORDER BY d.merchant_id, d.day FOR UPDATE OF d SKIP LOCKED
 	LOOP
@@ -356,4 +356,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION submeter.reconcile_duty(int, timestamptz) IS
-'Duty: asks for the files of the last seven days that are not here yet, of each enabled merchant since it was entered; for that of yesterday from 10:30 China time on. Returns how many.';
+'Duty: asks for the files of the last seven days that are not here yet, of each merchant that is enabled or was heard of in the last eight days, since it was entered; for that of yesterday from 10:30 China time on. Returns how many.';
