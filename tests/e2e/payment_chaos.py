@@ -332,6 +332,8 @@ def operator(run, stop):
             database.rows('UPDATE submeter.merchant SET enabled = merchant_id = %s WHERE merchant_id IN (%s, %s)', one, one, other)
         if dice.random() < 0.05:
             provider('fault', kind=dice.choice(['drop', 'status']), endpoint='any', count=dice.randint(3, 9), arg=503)
+        if dice.random() < 0.3:
+            provider('fault', kind='refund-processing', endpoint='alipay.trade.refund', count=dice.randint(1, 3))
         if dice.random() < 0.02:
             provider('rotate', provider='wechat', overlap=5)
         if dice.random() < 0.3:

@@ -143,6 +143,7 @@ class Alipay:
         app, trade = next((app, trade) for app in self.apps.values() for trade in app['orders'].values()
                           if refund in trade['refunds'])
         trade['refund_state'][refund] = 'REFUND_SUCCESS' if status == 'SUCCESS' else 'REFUND_FAIL'
+        trade['refund_at'][refund] = self.world.now()
         if status == 'SUCCESS':
             self._refunded(app, trade, refund)
         return {'status': status}
@@ -528,7 +529,9 @@ class Alipay:
         for trade in app['orders'].values():
             if trade['paid'] and self._stamp(trade['paid'])[:10] == day:
                 rows.append((trade, None))
-            rows += [(trade, n) for n, at in trade['refund_at'].items() if self._stamp(at)[:10] == day]
+            # Only what moved money: a refund that failed, or is under way, is in no file.
+            rows += [(trade, n) for n, at in trade['refund_at'].items()
+                     if trade['refund_state'][n] == 'REFUND_SUCCESS' and self._stamp(at)[:10] == day]
         return rows
 
     def _bill_row(self, app, trade, refund):

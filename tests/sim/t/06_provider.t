@@ -387,6 +387,13 @@ def try_alipay_more():
     ok(log['total_size'] == '5' and len(log['detail_list']) == 2, 'movements of the account by pages', log)
 
 
+def alipay_bill_numbers(order, day):
+    """Order and refund number of the lines of an order in the file of a day."""
+    archive = zipfile.ZipFile(io.BytesIO(base64.b64decode(control('bill', order=order, day=day)['file'])))
+    rows = csv.reader(io.StringIO(archive.read(archive.infolist()[0]).decode('gbk')))
+    return [(row[1].strip(), row[21].strip()) for row in rows if len(row) == 25 and row[1].strip() == order]
+
+
 def try_alipay_slow_refund(shop):
     alipay(shop, 'alipay.trade.precreate', {'out_trade_no': 'S1A3', 'total_amount': '9.00', 'subject': 's'})
     control('pay', order='S1A3')
@@ -396,7 +403,15 @@ def try_alipay_slow_refund(shop):
     asked = {'out_trade_no': 'S1A3', 'out_request_no': 'SLOW'}
     ok(alipay(shop, 'alipay.trade.fastpay.refund.query', asked)['refund_status'] == 'REFUND_PROCESSING'
        and control('unsettled') == ['SLOW'] and control('book')[1]['refunded'] == '0.00', 'and is not in the book yet')
+    day = time.strftime('%Y-%m-%d', time.gmtime(control('time')['now'] + 8 * 3600))
+    ok(alipay_bill_numbers('S1A3', day) == [('S1A3', '')], 'nor in the file of the day', day)
+    control('settle-refund', refund='SLOW', status='CLOSED')
+    ok(alipay(shop, 'alipay.trade.fastpay.refund.query', asked)['refund_status'] == 'REFUND_FAIL'
+       and alipay_bill_numbers('S1A3', day) == [('S1A3', '')], 'one that failed is in none either')
+    control('fault', kind='refund-processing', endpoint='alipay.trade.refund')
+    alipay(shop, 'alipay.trade.refund', refund)
     control('settle-refund', refund='SLOW')
+    ok(alipay_bill_numbers('S1A3', day)[1:] == [('S1A3', 'SLOW')], 'and in the file')
     ok(alipay(shop, 'alipay.trade.fastpay.refund.query', asked)['refund_status'] == 'REFUND_SUCCESS', 'until it is settled')
     alipay(shop, 'alipay.trade.precreate', {'out_trade_no': 'S1A6', 'total_amount': '3.00', 'subject': 's'})
     first, second = control('pay', order='S1A6'), control('pay', order='S1A6', twice=True)
