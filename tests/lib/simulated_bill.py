@@ -28,10 +28,11 @@ def alipay_bill(world):
     for number, subject, paid, amount in (('P1', '电费', at('22', '10:00:00'), '100.00'), ('P2', SUBJECT, at('22', '23:59:59'), '50.00'),
                                           ('P3', '电费', at('23', '00:00:00'), '1.00')):
         app['orders'][number] = {'number': number, 'subject': subject, 'created': paid - 9, 'paid': paid, 'amount': Decimal(amount),
-                                 'coupon': Decimal(0), 'trade_no': 'T' + number, 'refunds': {}, 'refund_at': {}}
+                                 'coupon': Decimal(0), 'trade_no': 'T' + number, 'refunds': {}, 'refund_at': {}, 'refund_state': {}}
     first = app['orders']['P1']
     first['refunds'] = {'R1': Decimal('30.00'), 'R2': Decimal('0.01')}
     first['refund_at'] = {'R1': at('22', '12:00:00'), 'R2': at('23', '12:00:00')}
+    first['refund_state'] = {'R1': 'REFUND_SUCCESS', 'R2': 'REFUND_SUCCESS'}
     side.tokens['t'] = (app['app_id'], '2026-03-22', world.now() + 60)
     return side.bill('t')
 
