@@ -150,6 +150,10 @@ SELECT url FROM submeter.claim_outbound('c', 10);
 SELECT count(*) FROM submeter.claim_outbound('c', 10);
 UPDATE submeter.outbound SET sent_at = sent_at - interval '1 minute' WHERE sent_at IS NOT NULL;
 SELECT count(*) FROM submeter.claim_outbound('c', 10);
+-- However much waits for it stands in nobody else's way.
+SELECT count(pg_temp.put('once', 'x' || n)) FROM generate_series(1, 100) n;
+SELECT submeter.queue_outbound(1, 'once', '{"n":"other"}', 'other.example.org:8080', 'other') IS NOT NULL AS queued;
+SELECT url FROM submeter.claim_outbound('c', 1);
 
 -- 7. What waits and is not taken is said to whoever looks whether all is well.
 SELECT count(*) AS not_well FROM submeter.health WHERE part = 'outbox';

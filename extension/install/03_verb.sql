@@ -217,10 +217,12 @@ COMMENT ON FUNCTION submeter.my_meters() IS
 'The meters that feed my_accounts() now; row-level policies of tenants compare meter_id with it.';
 
 CREATE FUNCTION submeter.is_site_open(site_id int) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT is_site_open.site_id = ANY (submeter.my_sites())
+BEGIN
+	RETURN is_site_open.site_id = ANY (submeter.my_sites());
+END
 $$;
 COMMENT ON FUNCTION submeter.is_site_open(int) IS 'True when the caller may see the site.';
 

@@ -152,10 +152,12 @@ COMMENT ON FUNCTION submeter.run_duties(timestamptz) IS
 'Runs every duty of all the caller''s sites once, in the foreground, as of a time: for pg_cron and tests, with or without workers. Returns how many failed; what failed is in duty_state.';
 
 CREATE FUNCTION submeter.is_awake() RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT submeter.storage_version() = (SELECT max(s.version) FROM submeter.storage_step s) AND submeter.is_adopted()
+BEGIN
+	RETURN submeter.storage_version() = (SELECT max(s.version) FROM submeter.storage_step s) AND submeter.is_adopted();
+END
 $$;
 COMMENT ON FUNCTION submeter.is_awake() IS 'Whether duties run in this database: its storage matches the code and it is no copy.';
 

@@ -62,13 +62,15 @@ COMMENT ON FUNCTION submeter.create_storage() IS
 'Creates or migrates the tables, indexes, views, triggers, policies and built-in rows in the schema submeter; harmless to repeat. Returns the storage version. 42501 for anyone but the administrator.';
 
 CREATE FUNCTION submeter.is_adopted() RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER
+LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
 	-- authorize: anyone may know whether this database is awake.
-	SELECT i.system_identifier = submeter.system_identifier()
-		AND i.database_oid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-	FROM submeter.installation i
+	RETURN (SELECT i.system_identifier = submeter.system_identifier()
+			AND i.database_oid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+		FROM submeter.installation i);
+END
 $$;
 COMMENT ON FUNCTION submeter.is_adopted() IS
 'False in a restored, cloned or copied database until adopt(): it must not move real breakers or money. A promoted standby is the same system.';

@@ -3,10 +3,12 @@
 -- shared and nobody ever takes it otherwise, so it waits for nothing and has no place in the order.
 
 CREATE FUNCTION submeter.hold_posting(site_id int) RETURNS void
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT pg_advisory_xact_lock_shared(hashtext('submeter.posting'), hold_posting.site_id)
+BEGIN
+	PERFORM pg_advisory_xact_lock_shared(hashtext('submeter.posting'), hold_posting.site_id);
+END
 $$;
 COMMENT ON FUNCTION submeter.hold_posting(int) IS
 'Says until the end of the transaction that it may write into transfer. Called before a number is taken from transfer_id_seq, or the sealer would take the numbers up to there for final.';
@@ -463,14 +465,16 @@ COMMENT ON FUNCTION submeter.require_my_account(int, bigint) IS
 'P0002 for an account the site does not have and, when a tenant asks, for another tenant''s: neither is told from the other.';
 
 CREATE FUNCTION submeter.available_now(site_id int, account_id bigint) RETURNS numeric
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT l.total - coalesce((
-		SELECT sum(c.rounded - c.posted - c.adjusted) FROM submeter.charge c
-		WHERE c.site_id = l.site_id AND c.account_id = l.account_id AND c.rounded <> c.posted + c.adjusted), 0)
-	FROM submeter.ledger_account l
-	WHERE l.site_id = available_now.site_id AND l.account_id = available_now.account_id AND l.kind = 'tenant'
+BEGIN
+	RETURN (SELECT l.total - coalesce((
+			SELECT sum(c.rounded - c.posted - c.adjusted) FROM submeter.charge c
+			WHERE c.site_id = l.site_id AND c.account_id = l.account_id AND c.rounded <> c.posted + c.adjusted), 0)
+		FROM submeter.ledger_account l
+		WHERE l.site_id = available_now.site_id AND l.account_id = available_now.account_id AND l.kind = 'tenant');
+END
 $$;
 COMMENT ON FUNCTION submeter.available_now(int, bigint) IS 'Posted less accrued: what an account can spend now.';
 

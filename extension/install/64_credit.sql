@@ -23,12 +23,14 @@ COMMENT ON FUNCTION submeter.side_account(int, bigint, text) IS
 'The ledger account an account has for its debt, emergency credit or deposit; made when first needed, under the lock of its tenant ledger account.';
 
 CREATE FUNCTION submeter.side_total(site_id int, account_id bigint, kind text) RETURNS numeric
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT coalesce((
+BEGIN
+	RETURN coalesce((
 		SELECT CASE WHEN l.kind = 'deposit' THEN l.total ELSE -l.total END FROM submeter.ledger_account l
-		WHERE l.site_id = side_total.site_id AND l.account_id = side_total.account_id AND l.kind = side_total.kind), 0)
+		WHERE l.site_id = side_total.site_id AND l.account_id = side_total.account_id AND l.kind = side_total.kind), 0);
+END
 $$;
 COMMENT ON FUNCTION submeter.side_total(int, bigint, text) IS
 'What an account owes (debt, emergency) or has deposited (deposit), as a positive number.';

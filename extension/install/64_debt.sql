@@ -2,14 +2,17 @@
 
 CREATE FUNCTION submeter.account_policy(site_id int, account_id bigint, OUT max_balance numeric, OUT emergency_credit numeric,
 	OUT emergency_below numeric, OUT debt_share numeric)
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
 	SELECT p.max_balance, p.emergency_credit, p.emergency_below, p.debt_share
+	INTO account_policy.max_balance, account_policy.emergency_credit, account_policy.emergency_below, account_policy.debt_share
 	FROM submeter.account a
 	JOIN submeter.site s ON s.site_id = a.site_id
 	JOIN submeter.credit_policy p ON p.site_id = a.site_id AND p.policy_id = coalesce(a.policy_id, s.default_policy_id)
-	WHERE a.site_id = account_policy.site_id AND a.account_id = account_policy.account_id
+	WHERE a.site_id = account_policy.site_id AND a.account_id = account_policy.account_id;
+END
 $$;
 COMMENT ON FUNCTION submeter.account_policy(int, bigint) IS 'What the credit policy of an account (its own, else the site''s) says about its money.';
 
@@ -118,14 +121,16 @@ COMMENT ON FUNCTION submeter.unallocate_recharge(int, bigint, bigint, bigint) IS
 'When a recharge is reversed, what it had paid back and off is owed again.';
 
 CREATE FUNCTION submeter.wake_policy(site_id int, as_of timestamptz) RETURNS void
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
 	-- A run under way is not waited for; it comes again by itself.
 	UPDATE submeter.duty_state d SET next_at = '-infinity'
 	WHERE d.site_id = wake_policy.site_id AND d.duty = 'policy' AND d.next_at > wake_policy.as_of
 		AND d.duty = (SELECT x.duty FROM submeter.duty_state x
-			WHERE x.site_id = d.site_id AND x.duty = 'policy' FOR NO KEY UPDATE SKIP LOCKED)
+			WHERE x.site_id = d.site_id AND x.duty = 'policy' FOR NO KEY UPDATE SKIP LOCKED);
+END
 $$;
 COMMENT ON FUNCTION submeter.wake_policy(int, timestamptz) IS 'Lets the policy look at the accounts of a site at once: somebody is waiting.';
 

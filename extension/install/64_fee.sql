@@ -2,28 +2,33 @@
 -- own income, so it never touches a balance: the second leg of the movement that credits.
 
 CREATE FUNCTION submeter.recharge_fee(site_id int, method text, amount numeric, as_of timestamptz DEFAULT now()) RETURNS numeric
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT round(coalesce((
+BEGIN
+	RETURN round(coalesce((
 		SELECT least(greatest(recharge_fee.amount * f.rate + f.fixed, f.at_least), f.at_most)
 		FROM submeter.recharge_fee f
 		WHERE f.site_id = recharge_fee.site_id AND f.method = recharge_fee.method AND f.valid_from <= recharge_fee.as_of
-		ORDER BY f.valid_from DESC, f.revision DESC LIMIT 1), 0), 2)
+		ORDER BY f.valid_from DESC, f.revision DESC LIMIT 1), 0), 2);
+END
 $$;
 COMMENT ON FUNCTION submeter.recharge_fee(int, text, numeric, timestamptz) IS
 'Service fee on a recharge of an amount by a method (cash, bank, alipay …), on top of what is credited: rounded half up to 2 decimals, 0 where no rule says otherwise. To collect are amount and fee.';
 
 CREATE FUNCTION submeter.post_fee(site_id int, account_id bigint, movement bigint, method text, fee numeric, idempotency_key text, effective_at timestamptz)
 RETURNS void
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT submeter.post_leg(post_fee.site_id, post_fee.movement, 2,
-		submeter.system_ledger_account(post_fee.site_id, 'clearing:' || post_fee.method, 'clearing'),
-		submeter.system_ledger_account(post_fee.site_id, 'service_fee', 'revenue'),
-		post_fee.fee, 'fee', post_fee.account_id, post_fee.idempotency_key, post_fee.effective_at, post_fee.method)
-	WHERE post_fee.fee > 0
+BEGIN
+	IF post_fee.fee > 0 THEN
+		PERFORM submeter.post_leg(post_fee.site_id, post_fee.movement, 2,
+			submeter.system_ledger_account(post_fee.site_id, 'clearing:' || post_fee.method, 'clearing'),
+			submeter.system_ledger_account(post_fee.site_id, 'service_fee', 'revenue'),
+			post_fee.fee, 'fee', post_fee.account_id, post_fee.idempotency_key, post_fee.effective_at, post_fee.method);
+	END IF;
+END
 $$;
 COMMENT ON FUNCTION submeter.post_fee(int, bigint, bigint, text, numeric, text, timestamptz) IS
 'The fee of a recharge as the second leg of its movement: clearing to service_fee. Nothing where there is none.';

@@ -193,12 +193,14 @@ COMMENT ON FUNCTION submeter.is_mass_trip(int, bigint, timestamptz) IS
 'True when so many accounts would be cut in one run that something is more likely wrong than they are: at least mass_trip_min, and more than mass_trip_share of the accounts with power (both of the site''s policy).';
 
 CREATE FUNCTION submeter.is_mass_held(site_id int) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT EXISTS (
+BEGIN
+	RETURN EXISTS (
 		SELECT FROM submeter.alarm x
-		WHERE x.site_id = is_mass_held.site_id AND x.rule = 'mass_trip_held' AND x.cleared_at IS NULL)
+		WHERE x.site_id = is_mass_held.site_id AND x.rule = 'mass_trip_held' AND x.cleared_at IS NULL);
+END
 $$;
 COMMENT ON FUNCTION submeter.is_mass_held(int) IS 'True while too many accounts are due at once and all are held: the alarm that says so lasts.';
 

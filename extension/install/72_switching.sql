@@ -47,16 +47,18 @@ COMMENT ON FUNCTION submeter.lock_meter(int, bigint) IS
 'Takes the lock under which commands and causes of a meter change; P0002 for an unknown meter. Readings do not wait for it.';
 
 CREATE FUNCTION submeter.meter_policy(site_id int, meter_id bigint, as_of timestamptz) RETURNS bigint
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT coalesce((
-		SELECT a.policy_id
-		FROM submeter.supply y
-		JOIN submeter.account a ON a.site_id = y.site_id AND a.account_id = y.account_id
-		WHERE y.site_id = s.site_id AND y.meter_id = meter_policy.meter_id AND y.during @> meter_policy.as_of), s.default_policy_id)
-	FROM submeter.site s
-	WHERE s.site_id = meter_policy.site_id
+BEGIN
+	RETURN (SELECT coalesce((
+			SELECT a.policy_id
+			FROM submeter.supply y
+			JOIN submeter.account a ON a.site_id = y.site_id AND a.account_id = y.account_id
+			WHERE y.site_id = s.site_id AND y.meter_id = meter_policy.meter_id AND y.during @> meter_policy.as_of), s.default_policy_id)
+		FROM submeter.site s
+		WHERE s.site_id = meter_policy.site_id);
+END
 $$;
 COMMENT ON FUNCTION submeter.meter_policy(int, bigint, timestamptz) IS
 'The credit policy that holds for a meter: that of the account it feeds, else the site''s.';

@@ -12,12 +12,14 @@ COMMENT ON FUNCTION submeter.notice_file_write(text, text) IS
 'Writes one message into submeter.notice_directory and returns when it is durable; the same name again replaces it. 22023 for an unsafe name, 55000 without a directory, 58030 and relatives when the disk refuses.';
 
 CREATE FUNCTION submeter.notice_fill(template text, facts jsonb) RETURNS text
-LANGUAGE sql IMMUTABLE
+LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
 	-- One pass: what a fact contains is never taken for a placeholder.
-	SELECT coalesce(string_agg(CASE WHEN m.part[1] IS NOT NULL THEN coalesce(notice_fill.facts ->> m.part[1], '–') ELSE m.part[2] END, '' ORDER BY m.ord), '')
-	FROM regexp_matches(notice_fill.template, '\{([a-z_]+)\}|([^{]+|\{)', 'g') WITH ORDINALITY m(part, ord)
+	RETURN (SELECT coalesce(string_agg(CASE WHEN m.part[1] IS NOT NULL THEN coalesce(notice_fill.facts ->> m.part[1], '–') ELSE m.part[2] END, '' ORDER BY m.ord), '')
+		FROM regexp_matches(notice_fill.template, '\{([a-z_]+)\}|([^{]+|\{)', 'g') WITH ORDINALITY m(part, ord));
+END
 $$;
 COMMENT ON FUNCTION submeter.notice_fill(text, jsonb) IS
 'Fills {placeholders} of a text with facts; what is not known becomes a dash.';
@@ -125,67 +127,77 @@ COMMENT ON FUNCTION submeter.load_notice_templates() IS
 'Writes the built-in texts of notices; texts whose builtin was set to false are the user''s and stay.';
 
 CREATE FUNCTION submeter.notice_facts(site_id int, account_id bigint, locale text, facts jsonb, as_of timestamptz) RETURNS jsonb
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT jsonb_build_object('site', s.name, 'tenant', t.name, 'account', a.code,
-			'currency', CASE WHEN notice_facts.locale = 'zh' AND s.currency = 'CNY' THEN '元' ELSE s.currency END,
-			'unit', coalesce(u.units, a.code), 'at', to_char(notice_facts.as_of AT TIME ZONE s.time_zone, 'YYYY-MM-DD HH24:MI'))
-		|| CASE WHEN notice_facts.facts ? 'available' THEN '{}' ELSE
-			jsonb_build_object('available', round(submeter.available_now(notice_facts.site_id, notice_facts.account_id), 2)::text) END
-		|| coalesce((
-			SELECT jsonb_object_agg(f.key, CASE
-				WHEN f.key IN ('due_at', 'at') THEN to_jsonb(to_char((f.value #>> '{}')::timestamptz AT TIME ZONE s.time_zone, 'YYYY-MM-DD HH24:MI'))
-				WHEN jsonb_typeof(f.value) = 'number' THEN to_jsonb(round((f.value #>> '{}')::numeric, 2)::text)
-				ELSE f.value END)
-			FROM jsonb_each(notice_facts.facts) f
-			WHERE jsonb_typeof(f.value) <> 'null'), '{}')
-	FROM submeter.site s
-	JOIN submeter.account a ON a.site_id = s.site_id AND a.account_id = notice_facts.account_id
-	JOIN submeter.tenant t ON t.site_id = a.site_id AND t.tenant_id = a.tenant_id
-	LEFT JOIN LATERAL (
-		SELECT string_agg(DISTINCT n.code, ', ' ORDER BY n.code) AS units
-		FROM submeter.supply y
-		CROSS JOIN LATERAL (
-			SELECT e.unit_id FROM submeter.meter_setup e
-			WHERE e.site_id = y.site_id AND e.meter_id = y.meter_id AND e.valid_from <= notice_facts.as_of
-			ORDER BY e.valid_from DESC, e.entered_at DESC LIMIT 1) e
-		JOIN submeter.unit n ON n.site_id = y.site_id AND n.unit_id = e.unit_id
-		WHERE y.site_id = a.site_id AND y.account_id = a.account_id AND y.during @> notice_facts.as_of) u ON true
-	WHERE s.site_id = notice_facts.site_id
+BEGIN
+	RETURN (SELECT jsonb_build_object('site', s.name, 'tenant', t.name, 'account', a.code,
+				'currency', CASE WHEN notice_facts.locale = 'zh' AND s.currency = 'CNY' THEN '元' ELSE s.currency END,
+				'unit', coalesce(u.units, a.code), 'at', to_char(notice_facts.as_of AT TIME ZONE s.time_zone, 'YYYY-MM-DD HH24:MI'))
+			|| CASE WHEN notice_facts.facts ? 'available' THEN '{}' ELSE
+				jsonb_build_object('available', round(submeter.available_now(notice_facts.site_id, notice_facts.account_id), 2)::text) END
+			|| coalesce((
+				SELECT jsonb_object_agg(f.key, CASE
+					WHEN f.key IN ('due_at', 'at') THEN to_jsonb(to_char((f.value #>> '{}')::timestamptz AT TIME ZONE s.time_zone, 'YYYY-MM-DD HH24:MI'))
+					WHEN jsonb_typeof(f.value) = 'number' THEN to_jsonb(round((f.value #>> '{}')::numeric, 2)::text)
+					ELSE f.value END)
+				FROM jsonb_each(notice_facts.facts) f
+				WHERE jsonb_typeof(f.value) <> 'null'), '{}')
+		FROM submeter.site s
+		JOIN submeter.account a ON a.site_id = s.site_id AND a.account_id = notice_facts.account_id
+		JOIN submeter.tenant t ON t.site_id = a.site_id AND t.tenant_id = a.tenant_id
+		LEFT JOIN LATERAL (
+			SELECT string_agg(DISTINCT n.code, ', ' ORDER BY n.code) AS units
+			FROM submeter.supply y
+			CROSS JOIN LATERAL (
+				SELECT e.unit_id FROM submeter.meter_setup e
+				WHERE e.site_id = y.site_id AND e.meter_id = y.meter_id AND e.valid_from <= notice_facts.as_of
+				ORDER BY e.valid_from DESC, e.entered_at DESC LIMIT 1) e
+			JOIN submeter.unit n ON n.site_id = y.site_id AND n.unit_id = e.unit_id
+			WHERE y.site_id = a.site_id AND y.account_id = a.account_id AND y.during @> notice_facts.as_of) u ON true
+		WHERE s.site_id = notice_facts.site_id);
+END
 $$;
 COMMENT ON FUNCTION submeter.notice_facts(int, bigint, text, jsonb, timestamptz) IS
 'What a text may mention of an account: names, units, the available balance, and the given facts with money to 2 places and times (due_at, at) local to the site.';
 
 CREATE FUNCTION submeter.notice_line(value text) RETURNS text
-LANGUAGE sql IMMUTABLE
+LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT left(regexp_replace(notice_line.value, '[[:cntrl:]]+', ' ', 'g'), 250)
+BEGIN
+	RETURN left(regexp_replace(notice_line.value, '[[:cntrl:]]+', ' ', 'g'), 250);
+END
 $$;
 COMMENT ON FUNCTION submeter.notice_line(text) IS 'A text as one line of at most 250 letters: what a subject is made of may be longer, or have lines of its own.';
 
 CREATE FUNCTION submeter.notice_text(kind text, locale text, channel text, facts jsonb) RETURNS TABLE(subject text, body text)
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY
 	SELECT submeter.notice_line(submeter.notice_fill(t.subject, notice_text.facts)), regexp_replace(submeter.notice_fill(t.body, notice_text.facts), '[\u0001-\u0009\u000b-\u001f\u007f]', ' ', 'g')
 	FROM submeter.notice_template t
 	WHERE t.kind = notice_text.kind AND t.locale = notice_text.locale AND t.channel IN (notice_text.channel, 'file')
-	ORDER BY t.channel = notice_text.channel DESC LIMIT 1
+	ORDER BY t.channel = notice_text.channel DESC LIMIT 1;
+END
 $$;
 COMMENT ON FUNCTION submeter.notice_text(text, text, text, jsonb) IS
 'The text of an occasion in a language, as its channel has it or else the common one, filled with facts; no row when there is none. A subject is one line, and no text has control characters but line feeds.';
 
 CREATE FUNCTION submeter.mask_address(address text) RETURNS text
-LANGUAGE sql IMMUTABLE
+LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT CASE
+BEGIN
+	RETURN CASE
 		WHEN mask_address.address LIKE '%@%' THEN left(mask_address.address, 1) || '****' || substring(mask_address.address FROM '@[^@]*$')
 		WHEN mask_address.address ~ '^\+?[0-9]+$' THEN left(mask_address.address, 3) || '****' || right(mask_address.address, 4)
 		WHEN mask_address.address LIKE 'https://%' THEN substring(mask_address.address FROM '^https://[^/]*') || '/****'
-		WHEN mask_address.address <> '' THEN left(mask_address.address, 4) || '****' END
+		WHEN mask_address.address <> '' THEN left(mask_address.address, 4) || '****' END;
+END
 $$;
 COMMENT ON FUNCTION submeter.mask_address(text) IS 'An address with most of it hidden, enough to tell which of a person''s it is; NULL for none.';
 
@@ -225,16 +237,18 @@ COMMENT ON FUNCTION submeter.queue_notice(int, bigint, text, text, jsonb, timest
 'Puts one message per contact of the account''s tenant into the outbox, each in the contact''s language and for its first channel; the same dedupe_base again adds nothing. facts: money as numbers, times as due_at and at. Returns the first notice_id, NULL when there is nobody to tell or the policy only observes.';
 
 CREATE FUNCTION submeter.quiet_until(quiet_from time, quiet_to time, time_zone text, at timestamptz) RETURNS timestamptz
-LANGUAGE sql IMMUTABLE
+LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
 	-- Quiet hours may pass midnight: those of today and those that began yesterday.
-	SELECT max(q.ends) FROM (
-		SELECT (d.day + quiet_until.quiet_from) AT TIME ZONE quiet_until.time_zone AS begins,
-			(d.day + CASE WHEN quiet_until.quiet_from < quiet_until.quiet_to THEN 0 ELSE 1 END + quiet_until.quiet_to) AT TIME ZONE quiet_until.time_zone AS ends
-		FROM (VALUES ((quiet_until.at AT TIME ZONE quiet_until.time_zone)::date), ((quiet_until.at AT TIME ZONE quiet_until.time_zone)::date - 1)) d(day)
-	) q
-	WHERE q.begins <= quiet_until.at AND quiet_until.at < q.ends
+	RETURN (SELECT max(q.ends) FROM (
+			SELECT (d.day + quiet_until.quiet_from) AT TIME ZONE quiet_until.time_zone AS begins,
+				(d.day + CASE WHEN quiet_until.quiet_from < quiet_until.quiet_to THEN 0 ELSE 1 END + quiet_until.quiet_to) AT TIME ZONE quiet_until.time_zone AS ends
+			FROM (VALUES ((quiet_until.at AT TIME ZONE quiet_until.time_zone)::date), ((quiet_until.at AT TIME ZONE quiet_until.time_zone)::date - 1)) d(day)
+		) q
+		WHERE q.begins <= quiet_until.at AND quiet_until.at < q.ends);
+END
 $$;
 COMMENT ON FUNCTION submeter.quiet_until(time, time, text, timestamptz) IS
 'When the quiet hours end that hold at this instant; NULL when none do.';
@@ -419,13 +433,15 @@ COMMENT ON FUNCTION submeter.deliver_notices(int, timestamptz) IS
 'Duty: hands due notices to their channels, urgent ones first; returns how many were accepted. One that cannot be delivered never stops the others. 55000 in a copied database.';
 
 CREATE FUNCTION submeter.told_at(site_id int, account_id bigint, notice_id bigint) RETURNS timestamptz
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT min(a.accepted_at)
-	FROM submeter.notice n
-	JOIN submeter.notice a ON a.site_id = n.site_id AND a.account_id = n.account_id AND a.event = n.event
-	WHERE n.site_id = told_at.site_id AND n.account_id = told_at.account_id AND n.notice_id = told_at.notice_id
+BEGIN
+	RETURN (SELECT min(a.accepted_at)
+		FROM submeter.notice n
+		JOIN submeter.notice a ON a.site_id = n.site_id AND a.account_id = n.account_id AND a.event = n.event
+		WHERE n.site_id = told_at.site_id AND n.account_id = told_at.account_id AND n.notice_id = told_at.notice_id);
+END
 $$;
 COMMENT ON FUNCTION submeter.told_at(int, bigint, bigint) IS
 'When the first channel accepted a message about the same event, to whichever contact; NULL while nobody was told.';

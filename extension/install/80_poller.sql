@@ -91,40 +91,46 @@ $$;
 COMMENT ON FUNCTION submeter.poller_switches() IS 'The plan: the only writes that may ever be sent to a model, times in ms.';
 
 CREATE FUNCTION submeter.return_hold_until(site_id int) RETURNS timestamptz
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT s.recovered_at + p.return_hold
-	FROM submeter.site s
-	JOIN submeter.credit_policy p ON p.site_id = s.site_id AND p.policy_id = s.default_policy_id
-	WHERE s.site_id = return_hold_until.site_id
+BEGIN
+	RETURN (SELECT s.recovered_at + p.return_hold
+		FROM submeter.site s
+		JOIN submeter.credit_policy p ON p.site_id = s.site_id AND p.policy_id = s.default_policy_id
+		WHERE s.site_id = return_hold_until.site_id);
+END
 $$;
 COMMENT ON FUNCTION submeter.return_hold_until(int) IS
 'Until when commands wait because the whole site came back from an outage; NULL when it never went.';
 
 CREATE FUNCTION submeter.gone_since(site_id int) RETURNS timestamptz
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
 	-- As long as the gateway that was seen last; one that was never seen says nothing.
-	SELECT max(coalesce(g.offline_since, g.last_contact_at + 3 * g.poll_interval))
-	FROM submeter.gateway g
-	WHERE g.site_id = gone_since.site_id AND g.enabled
-	HAVING bool_and(g.last_contact_at IS NOT NULL)
+	RETURN (SELECT max(coalesce(g.offline_since, g.last_contact_at + 3 * g.poll_interval))
+		FROM submeter.gateway g
+		WHERE g.site_id = gone_since.site_id AND g.enabled
+		HAVING bool_and(g.last_contact_at IS NOT NULL));
+END
 $$;
 COMMENT ON FUNCTION submeter.gone_since(int) IS
 'Since when a whole site has not been heard of (in the future while it is); NULL when a gateway was never seen.';
 
 CREATE FUNCTION submeter.is_site_held(site_id int, at timestamptz) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
 	-- Readings may come in before the poller has told that the site is back: the hold begins with the outage.
-	SELECT coalesce(submeter.return_hold_until(s.site_id) > is_site_held.at, false)
-		OR coalesce(is_site_held.at - submeter.gone_since(s.site_id) >= greatest(p.return_hold, interval '1 min'), false)
-	FROM submeter.site s
-	JOIN submeter.credit_policy p ON p.site_id = s.site_id AND p.policy_id = s.default_policy_id
-	WHERE s.site_id = is_site_held.site_id
+	RETURN (SELECT coalesce(submeter.return_hold_until(s.site_id) > is_site_held.at, false)
+			OR coalesce(is_site_held.at - submeter.gone_since(s.site_id) >= greatest(p.return_hold, interval '1 min'), false)
+		FROM submeter.site s
+		JOIN submeter.credit_policy p ON p.site_id = s.site_id AND p.policy_id = s.default_policy_id
+		WHERE s.site_id = is_site_held.site_id);
+END
 $$;
 COMMENT ON FUNCTION submeter.is_site_held(int, timestamptz) IS
 'Whether commands of a site wait because all of it is gone, or came back not long enough ago.';

@@ -85,13 +85,15 @@ COMMENT ON FUNCTION submeter.sha1_hex(bytea) IS
 'SHA-1 in 40 hexadecimal digits, lower case: what WeChat Pay says of its bill files. It shows that a download went wrong, not that nobody has changed it on purpose.';
 
 CREATE FUNCTION submeter.header_value(headers jsonb, name text) RETURNS text
-LANGUAGE sql IMMUTABLE
+LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
 	-- A header that comes twice has no value, and neither has a list.
-	SELECT CASE WHEN count(*) = 1 THEN min(h.value #>> '{}') END
-	FROM jsonb_each(CASE WHEN jsonb_typeof(header_value.headers) = 'object' THEN header_value.headers ELSE '{}' END) h
-	WHERE lower(h.key) = lower(header_value.name) AND jsonb_typeof(h.value) IN ('string', 'number')
+	RETURN (SELECT CASE WHEN count(*) = 1 THEN min(h.value #>> '{}') END
+		FROM jsonb_each(CASE WHEN jsonb_typeof(header_value.headers) = 'object' THEN header_value.headers ELSE '{}' END) h
+		WHERE lower(h.key) = lower(header_value.name) AND jsonb_typeof(h.value) IN ('string', 'number'));
+END
 $$;
 COMMENT ON FUNCTION submeter.header_value(jsonb, text) IS
 'Value of an HTTP header, whatever the case of its name; NULL when it is missing or comes twice.';

@@ -24,10 +24,12 @@ AS 'MODULE_PATHNAME', 'submeter_hide_statement';
 COMMENT ON FUNCTION submeter.hide_statement() IS 'Takes the text of the running statement out of pg_stat_activity: it holds a secret.';
 
 CREATE FUNCTION submeter.secret_aad(site_id int, name text) RETURNS text
-LANGUAGE sql IMMUTABLE
+LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT 'secret:' || secret_aad.site_id::text || ':' || secret_aad.name
+BEGIN
+	RETURN 'secret:' || secret_aad.site_id::text || ':' || secret_aad.name;
+END
 $$;
 COMMENT ON FUNCTION submeter.secret_aad(int, text) IS 'What a secret is tied to.';
 

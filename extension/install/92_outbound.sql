@@ -55,10 +55,12 @@ COMMENT ON FUNCTION submeter.queue_outbound(int, text, jsonb, text, text, timest
 'Puts a request into the courier''s outbox and wakes it when it is due; NULL when one with the same dedupe_key waits already.';
 
 CREATE FUNCTION submeter.outbound_retry_at(attempts int, as_of timestamptz) RETURNS timestamptz
-LANGUAGE sql VOLATILE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT outbound_retry_at.as_of + interval '1 s' * least(power(2, least(outbound_retry_at.attempts, 12)), 3600) * (0.75 + random() / 2)
+BEGIN
+	RETURN outbound_retry_at.as_of + interval '1 s' * least(power(2, least(outbound_retry_at.attempts, 12)), 3600) * (0.75 + random() / 2);
+END
 $$;
 COMMENT ON FUNCTION submeter.outbound_retry_at(int, timestamptz) IS 'When to try again: after 2 s, 4 s, 8 s … up to an hour, each a quarter more or less.';
 
@@ -91,14 +93,15 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	again timestamptz := greatest(submeter.outbound_retry_at(outbound_usual.attempts, outbound_usual.as_of),
-		submeter.retry_after(outbound_usual.headers, outbound_usual.as_of));
+	again timestamptz;
 BEGIN
 	IF outbound_usual.outcome = 'answered' AND outbound_usual.status BETWEEN 200 AND 299 THEN
 		RETURN ROW('delivered', NULL, NULL)::submeter.outbound_verdict;
 	ELSIF outbound_usual.outcome = 'expired' THEN
 		RETURN ROW('failed', NULL, NULL)::submeter.outbound_verdict;
-	ELSIF outbound_usual.outcome = 'answered' AND outbound_usual.method = 'MAIL' THEN
+	END IF;
+	again := greatest(submeter.outbound_retry_at(outbound_usual.attempts, outbound_usual.as_of), submeter.retry_after(outbound_usual.headers, outbound_usual.as_of));
+	IF outbound_usual.outcome = 'answered' AND outbound_usual.method = 'MAIL' THEN
 		-- RFC 5321: 4yz is a no for now, 5yz for good; either way it was not taken.
 		RETURN CASE WHEN outbound_usual.status >= 500 THEN ROW('failed', NULL, format('the mail server answered %s', outbound_usual.status))::submeter.outbound_verdict
 			ELSE ROW('queued', again, NULL)::submeter.outbound_verdict END;
@@ -241,7 +244,7 @@ BEGIN
 	FOR item IN
 		SELECT o.site_id, o.outbound_id FROM submeter.outbound o
 		WHERE o.state = 'queued' AND o.expires_at <= end_leases.as_of AND o.site_id = ANY (end_leases.sites)
-		ORDER BY o.not_before FOR UPDATE SKIP LOCKED
+		ORDER BY o.expires_at FOR UPDATE SKIP LOCKED
 	LOOP
 		PERFORM submeter.finish_outbound(item.site_id, item.outbound_id, 'expired', NULL, NULL, NULL, 'not sent in time', end_leases.as_of);
 	END LOOP;
@@ -328,9 +331,16 @@ BEGIN
 	END IF;
 	PERFORM submeter.end_leases(sites, as_of);
 	FOR item IN
+		-- What waits for a channel that is at its limit must not stand before everything else.
+		WITH full_channel AS MATERIALIZED (
+			SELECT c.site_id, c.channel FROM submeter.outbound_channel c
+			WHERE c.site_id = ANY (sites) AND c.per_minute <= (SELECT count(*) FROM submeter.outbound s
+				WHERE s.site_id = c.site_id AND s.channel = c.channel AND s.sent_at > as_of - interval '1 minute')
+		)
 		SELECT o.site_id, o.outbound_id, o.host, o.channel FROM submeter.outbound o
 		LEFT JOIN submeter.outbound_host h ON h.site_id = o.site_id AND h.host = o.host
 		WHERE o.state = 'queued' AND o.not_before <= as_of AND o.site_id = ANY (sites) AND coalesce(h.open_until <= as_of, true)
+			AND NOT EXISTS (SELECT FROM full_channel f WHERE f.site_id = o.site_id AND f.channel = o.channel)
 		ORDER BY o.not_before, o.outbound_id
 		LIMIT 4 * claim_outbound.max_requests
 		FOR UPDATE OF o SKIP LOCKED

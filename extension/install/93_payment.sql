@@ -59,12 +59,14 @@ $$;
 COMMENT ON FUNCTION submeter.payment_info(int, bigint) IS 'An order as the front end needs it.';
 
 CREATE FUNCTION submeter.payment_subject(site_id int, account_id bigint) RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT left(CASE s.locale WHEN 'zh' THEN '电费 ' ELSE 'Electricity ' END || regexp_replace(a.code || ' ' || s.name, '[^[:alnum:] ._-]', ' ', 'g'), 60)
-	FROM submeter.account a JOIN submeter.site s ON s.site_id = a.site_id
-	WHERE a.site_id = payment_subject.site_id AND a.account_id = payment_subject.account_id
+BEGIN
+	RETURN (SELECT left(CASE s.locale WHEN 'zh' THEN '电费 ' ELSE 'Electricity ' END || regexp_replace(a.code || ' ' || s.name, '[^[:alnum:] ._-]', ' ', 'g'), 60)
+		FROM submeter.account a JOIN submeter.site s ON s.site_id = a.site_id
+		WHERE a.site_id = payment_subject.site_id AND a.account_id = payment_subject.account_id);
+END
 $$;
 COMMENT ON FUNCTION submeter.payment_subject(int, bigint) IS 'What the payer sees that he pays for.';
 
@@ -86,11 +88,13 @@ $$;
 COMMENT ON FUNCTION submeter.json_of(bytea) IS 'What a body says as JSON, in UTF-8 or GB 18030; NULL when it is none.';
 
 CREATE FUNCTION submeter.merchant_keys(site_id int, merchant_id bigint, as_of timestamptz) RETURNS jsonb
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT coalesce(jsonb_object_agg(k.key_name, k.pem), '{}') FROM submeter.merchant_key k
-	WHERE k.site_id = merchant_keys.site_id AND k.merchant_id = merchant_keys.merchant_id AND coalesce(k.valid_until > merchant_keys.as_of, true)
+BEGIN
+	RETURN (SELECT coalesce(jsonb_object_agg(k.key_name, k.pem), '{}') FROM submeter.merchant_key k
+		WHERE k.site_id = merchant_keys.site_id AND k.merchant_id = merchant_keys.merchant_id AND coalesce(k.valid_until > merchant_keys.as_of, true));
+END
 $$;
 COMMENT ON FUNCTION submeter.merchant_keys(int, bigint, timestamptz) IS 'The keys by which a provider''s messages to a merchant are verified: id to PEM.';
 

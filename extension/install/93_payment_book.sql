@@ -35,18 +35,20 @@ COMMENT ON FUNCTION submeter.close_order(int, bigint, text, timestamptz) IS
 'An open order is closed: the provider says that nothing was paid and nothing will be.';
 
 CREATE FUNCTION submeter.receipt_kind(orders submeter.payment_order_info[], this_id bigint, amount numeric, account_state text) RETURNS text
-LANGUAGE sql IMMUTABLE
+LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT CASE
-		WHEN receipt_kind.account_state <> 'open' THEN 'closed_account'
-		WHEN o.total <> receipt_kind.amount THEN 'other_amount'
-		WHEN o.state = 'paid' THEN 'twice'
-		WHEN EXISTS (SELECT FROM unnest(receipt_kind.orders) x WHERE x.state = 'paid') THEN 'second_channel'
-		WHEN o.state = 'closed' THEN 'late'
-		ELSE 'order' END
-	FROM unnest(receipt_kind.orders) o
-	WHERE o.payment_order_id = receipt_kind.this_id
+BEGIN
+	RETURN (SELECT CASE
+			WHEN receipt_kind.account_state <> 'open' THEN 'closed_account'
+			WHEN o.total <> receipt_kind.amount THEN 'other_amount'
+			WHEN o.state = 'paid' THEN 'twice'
+			WHEN EXISTS (SELECT FROM unnest(receipt_kind.orders) x WHERE x.state = 'paid') THEN 'second_channel'
+			WHEN o.state = 'closed' THEN 'late'
+			ELSE 'order' END
+		FROM unnest(receipt_kind.orders) o
+		WHERE o.payment_order_id = receipt_kind.this_id);
+END
 $$;
 COMMENT ON FUNCTION submeter.receipt_kind(submeter.payment_order_info[], bigint, numeric, text) IS
 'What money is that came for one of the orders of a key, given how all of them stand: order when it is as expected, otherwise what is odd about it.';

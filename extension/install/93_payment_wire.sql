@@ -94,14 +94,17 @@ $$;
 COMMENT ON FUNCTION submeter.payment_done(int, bigint, text, int, jsonb, bytea, timestamptz) IS
 'Taker of the courier''s payment answers: keeps the bytes, has the provider''s own part read them and applies what they say. Where that stays unknown the question is asked again.';
 
-CREATE FUNCTION submeter.payment_reply(provider text, taken boolean, message text DEFAULT NULL, status int DEFAULT NULL) RETURNS TABLE (status int, body text)
-LANGUAGE sql IMMUTABLE
+CREATE FUNCTION submeter.payment_reply(provider text, taken boolean, message text DEFAULT NULL, refusal int DEFAULT NULL) RETURNS TABLE (status int, body text)
+LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT CASE WHEN payment_reply.taken THEN 200 ELSE coalesce(payment_reply.status, CASE payment_reply.provider WHEN 'wechat' THEN 401 ELSE 200 END) END,
-		CASE WHEN payment_reply.provider = 'wechat'
-			THEN CASE WHEN payment_reply.taken THEN '' ELSE jsonb_build_object('code', 'FAIL', 'message', coalesce(payment_reply.message, 'try again'))::text END
-			ELSE CASE WHEN payment_reply.taken THEN 'success' ELSE 'fail' END END
+BEGIN
+	payment_reply.status := CASE WHEN payment_reply.taken THEN 200 ELSE coalesce(payment_reply.refusal, CASE payment_reply.provider WHEN 'wechat' THEN 401 ELSE 200 END) END;
+	payment_reply.body := CASE WHEN payment_reply.provider = 'wechat'
+		THEN CASE WHEN payment_reply.taken THEN '' ELSE jsonb_build_object('code', 'FAIL', 'message', coalesce(payment_reply.message, 'try again'))::text END
+		ELSE CASE WHEN payment_reply.taken THEN 'success' ELSE 'fail' END END;
+	RETURN NEXT;
+END
 $$;
 COMMENT ON FUNCTION submeter.payment_reply(text, boolean, text, int) IS
 'What a provider wants to hear: Alipay exactly "success" (or anything else, and it comes again), WeChat Pay a status of 200 (or 4xx, 5xx).';

@@ -10,10 +10,12 @@ $$;
 COMMENT ON FUNCTION submeter.alipay_time(timestamptz) IS 'A time as Alipay writes it.';
 
 CREATE FUNCTION submeter.alipay_instant(text text) RETURNS timestamptz
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT CASE WHEN alipay_instant.text ~ '^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d' THEN left(alipay_instant.text, 19)::timestamp AT TIME ZONE 'Asia/Shanghai' END
+BEGIN
+	RETURN CASE WHEN alipay_instant.text ~ '^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d' THEN left(alipay_instant.text, 19)::timestamp AT TIME ZONE 'Asia/Shanghai' END;
+END
 $$;
 COMMENT ON FUNCTION submeter.alipay_instant(text) IS 'The instant of a time as Alipay writes it; NULL for anything else.';
 

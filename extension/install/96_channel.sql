@@ -260,9 +260,12 @@ COMMENT ON FUNCTION submeter.register_device(int, bigint, text, text, jsonb) IS
 'Notes where a person can be reached by push: an app (jpush, its registration id), a browser (webpush, the address and keys of its subscription) or WeChat (openid). The same device again belongs to the new person, unless it is the same one as a contact of another shop (telephone or mail address). Tenants register for their own people. 22023 for what cannot be one, P0002 unknown person.';
 
 CREATE FUNCTION submeter.notice_addresses(site_id int, contact_id bigint, kind text, settings jsonb) RETURNS TABLE(address text, device_keys jsonb, device_id bigint)
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY
 	SELECT v.address, v.device_keys, v.device_id
 	FROM submeter.channel_kind k
 	JOIN submeter.contact c ON c.site_id = notice_addresses.site_id AND c.contact_id = notice_addresses.contact_id
@@ -276,52 +279,59 @@ AS $$
 				-- An openid is known to the account that gave it only.
 				AND (k.kind <> 'wechat' OR coalesce(d.keys ->> 'appid' = notice_addresses.settings ->> 'appid', true))
 			ORDER BY d.registered_at DESC LIMIT 5)) v
-	WHERE k.kind = notice_addresses.kind
+	WHERE k.kind = notice_addresses.kind;
+END
 $$;
 COMMENT ON FUNCTION submeter.notice_addresses(int, bigint, text, jsonb) IS 'Where a channel of a kind, with these settings, reaches a person: none, one, or up to five devices.';
 
 CREATE FUNCTION submeter.sent_in_month(site_id int, channel text, as_of timestamptz) RETURNS bigint
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
 	-- What waits to be sent is spent as well, or a crowd of messages would all find the last one left.
-	SELECT (SELECT count(*) FROM submeter.outbound o
-			WHERE o.site_id = s.site_id AND o.channel = sent_in_month.channel AND o.kind IN ('notice', 'paid_notice')
-				AND o.sent_at >= date_trunc('month', sent_in_month.as_of AT TIME ZONE s.time_zone) AT TIME ZONE s.time_zone)
-		+ (SELECT count(*) FROM submeter.outbound o
-			WHERE o.site_id = s.site_id AND o.kind IN ('notice', 'paid_notice') AND o.state = 'queued' AND o.channel = sent_in_month.channel AND o.sent_at IS NULL)
-	FROM submeter.site s WHERE s.site_id = sent_in_month.site_id
+	RETURN (SELECT (SELECT count(*) FROM submeter.outbound o
+				WHERE o.site_id = s.site_id AND o.channel = sent_in_month.channel AND o.kind IN ('notice', 'paid_notice')
+					AND o.sent_at >= date_trunc('month', sent_in_month.as_of AT TIME ZONE s.time_zone) AT TIME ZONE s.time_zone)
+			+ (SELECT count(*) FROM submeter.outbound o
+				WHERE o.site_id = s.site_id AND o.kind IN ('notice', 'paid_notice') AND o.state = 'queued' AND o.channel = sent_in_month.channel AND o.sent_at IS NULL)
+		FROM submeter.site s WHERE s.site_id = sent_in_month.site_id);
+END
 $$;
 COMMENT ON FUNCTION submeter.sent_in_month(int, text, timestamptz) IS 'How many messages went by a channel in the calendar month of the site, with those that are on their way.';
 
 CREATE FUNCTION submeter.next_channel(site_id int, contact_id bigint, notice_kind text, tried text[], as_of timestamptz) RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT w.channel
-	FROM submeter.contact c
-	CROSS JOIN LATERAL unnest(c.channels) WITH ORDINALITY w(channel, ord)
-	LEFT JOIN submeter.notice_channel n ON n.site_id = c.site_id AND n.channel = w.channel AND n.enabled
-	LEFT JOIN submeter.channel_kind k ON k.kind = n.kind
-	WHERE c.site_id = next_channel.site_id AND c.contact_id = next_channel.contact_id AND NOT w.channel = ANY (next_channel.tried)
-		AND (w.channel = 'file' AND submeter.notice_file_works()
-			OR n.channel IS NOT NULL AND EXISTS (SELECT FROM submeter.notice_addresses(c.site_id, c.contact_id, n.kind, n.settings))
-				-- Where texts are approved by the provider, there must be one for the occasion.
-				AND (NOT 'templates' = ANY (k.settings) OR n.settings -> 'templates' ? next_channel.notice_kind)
-				AND NOT EXISTS (SELECT FROM unnest(k.secrets) x(name) WHERE NOT EXISTS (
-					SELECT FROM submeter.secret t WHERE t.site_id = n.site_id AND t.name = format('channel/%s/%s', n.channel, x.name)))
-				AND (n.month_budget IS NULL OR submeter.sent_in_month(n.site_id, n.channel, next_channel.as_of) < n.month_budget))
-	ORDER BY w.ord LIMIT 1
+BEGIN
+	RETURN (SELECT w.channel
+		FROM submeter.contact c
+		CROSS JOIN LATERAL unnest(c.channels) WITH ORDINALITY w(channel, ord)
+		LEFT JOIN submeter.notice_channel n ON n.site_id = c.site_id AND n.channel = w.channel AND n.enabled
+		LEFT JOIN submeter.channel_kind k ON k.kind = n.kind
+		WHERE c.site_id = next_channel.site_id AND c.contact_id = next_channel.contact_id AND NOT w.channel = ANY (next_channel.tried)
+			AND (w.channel = 'file' AND submeter.notice_file_works()
+				OR n.channel IS NOT NULL AND EXISTS (SELECT FROM submeter.notice_addresses(c.site_id, c.contact_id, n.kind, n.settings))
+					-- Where texts are approved by the provider, there must be one for the occasion.
+					AND (NOT 'templates' = ANY (k.settings) OR n.settings -> 'templates' ? next_channel.notice_kind)
+					AND NOT EXISTS (SELECT FROM unnest(k.secrets) x(name) WHERE NOT EXISTS (
+						SELECT FROM submeter.secret t WHERE t.site_id = n.site_id AND t.name = format('channel/%s/%s', n.channel, x.name)))
+					AND (n.month_budget IS NULL OR submeter.sent_in_month(n.site_id, n.channel, next_channel.as_of) < n.month_budget))
+		ORDER BY w.ord LIMIT 1);
+END
 $$;
 COMMENT ON FUNCTION submeter.next_channel(int, bigint, text, text[], timestamptz) IS
 'The first channel of a person''s order that was not tried, is set up with its secrets and a text for the occasion, reaches the person, and has messages left this month; NULL when there is none.';
 
 CREATE FUNCTION submeter.channel_host(kind text, settings jsonb, address text) RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT coalesce(substring(coalesce(channel_host.settings ->> 'url', channel_host.settings ->> 'endpoint',
-			nullif((SELECT k.host FROM submeter.channel_kind k WHERE k.kind = channel_host.kind), ''), channel_host.address) FROM '^[a-z]+://([^/?#]+)'), 'unknown')
+BEGIN
+	RETURN coalesce(substring(coalesce(channel_host.settings ->> 'url', channel_host.settings ->> 'endpoint',
+			nullif((SELECT k.host FROM submeter.channel_kind k WHERE k.kind = channel_host.kind), ''), channel_host.address) FROM '^[a-z]+://([^/?#]+)'), 'unknown');
+END
 $$;
 COMMENT ON FUNCTION submeter.channel_host(text, jsonb, text) IS 'The host a message goes to.';
 
@@ -366,17 +376,24 @@ COMMENT ON FUNCTION submeter.send_by_channel(int, bigint, text, timestamptz) IS
 'Hands a notice to the courier by one channel, once for every address the person has there.';
 
 CREATE FUNCTION submeter.message_of(site_id int, outbound_id bigint, as_of timestamptz) RETURNS submeter.notice_message
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT ROW(o.site_id, n.notice_id, o.outbound_id, n.kind, w.channel, w.settings, coalesce(w.settings ->> 'endpoint', k.host), c.name, o.ref ->> 'address', o.ref -> 'keys',
-		n.locale, n.subject, n.body, n.facts, n.urgent, message_of.as_of)::submeter.notice_message
+#variable_conflict use_column
+DECLARE
+	message submeter.notice_message;
+BEGIN
+	SELECT o.site_id, n.notice_id, o.outbound_id, n.kind, w.channel, w.settings, coalesce(w.settings ->> 'endpoint', k.host), c.name, o.ref ->> 'address', o.ref -> 'keys',
+		n.locale, n.subject, n.body, n.facts, n.urgent, message_of.as_of
+	INTO message
 	FROM submeter.outbound o
 	JOIN submeter.notice n ON n.site_id = o.site_id AND n.notice_id = (o.ref ->> 'notice_id')::bigint AND n.state = 'sending'
 	JOIN submeter.notice_channel w ON w.site_id = o.site_id AND w.channel = o.ref ->> 'channel' AND w.enabled
 	JOIN submeter.channel_kind k ON k.kind = w.kind
 	JOIN submeter.contact c ON c.site_id = n.site_id AND c.contact_id = n.contact_id
-	WHERE o.site_id = message_of.site_id AND o.outbound_id = message_of.outbound_id
+	WHERE o.site_id = message_of.site_id AND o.outbound_id = message_of.outbound_id;
+	RETURN message;
+END
 $$;
 COMMENT ON FUNCTION submeter.message_of(int, bigint, timestamptz) IS 'What a request of the outbox has to say; NULL when nobody wants it said any more.';
 
@@ -462,9 +479,10 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
-	-- Another device may still take it.
+	-- Another device may still take it; the key of a message begins with its notice.
 	IF EXISTS (SELECT FROM submeter.outbound o WHERE o.site_id = notice_failed.site_id AND o.state IN ('queued', 'claimed') AND o.outbound_id <> notice_failed.outbound_id
-		AND o.kind IN ('notice', 'paid_notice') AND (o.ref ->> 'notice_id')::bigint = notice_failed.notice_id)
+		AND o.kind IN ('notice', 'paid_notice') AND o.dedupe_key COLLATE "C" > notice_failed.notice_id::text || ':'
+		AND o.dedupe_key COLLATE "C" < notice_failed.notice_id::text || ';')
 	THEN
 		RETURN;
 	END IF;

@@ -2,10 +2,12 @@
 -- providers want is from their documents. Nothing here touches a table but for secrets and tokens.
 
 CREATE FUNCTION submeter.channel_secret(message submeter.notice_message, name text) RETURNS text
-LANGUAGE sql VOLATILE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT submeter.secret_text((channel_secret.message).site_id, format('channel/%s/%s', (channel_secret.message).channel, channel_secret.name))
+BEGIN
+	RETURN submeter.secret_text((channel_secret.message).site_id, format('channel/%s/%s', (channel_secret.message).channel, channel_secret.name));
+END
 $$;
 COMMENT ON FUNCTION submeter.channel_secret(submeter.notice_message, text) IS 'A secret of the message''s channel. 55000 when it is not set.';
 
@@ -69,10 +71,12 @@ $$;
 COMMENT ON FUNCTION submeter.text_of(text, int) IS 'A text in at most so many letters, marked by dots where it was cut.';
 
 CREATE FUNCTION submeter.channel_verdict(state text, receipt text, detail text, gone boolean DEFAULT false) RETURNS submeter.channel_verdict
-LANGUAGE sql IMMUTABLE
+LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT ROW(channel_verdict.state, channel_verdict.receipt, left(channel_verdict.detail, 300), channel_verdict.gone)::submeter.channel_verdict
+BEGIN
+	RETURN ROW(channel_verdict.state, channel_verdict.receipt, left(channel_verdict.detail, 300), channel_verdict.gone)::submeter.channel_verdict;
+END
 $$;
 COMMENT ON FUNCTION submeter.channel_verdict(text, text, text, boolean) IS 'A verdict of a channel.';
 

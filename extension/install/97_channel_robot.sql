@@ -90,10 +90,12 @@ $$;
 COMMENT ON FUNCTION submeter.build_webhook(submeter.notice_message) IS 'Channel webhook: the notice as JSON, signed with the secret key; Idempotency-Key is the same when it is sent again. 55000 without the key.';
 
 CREATE FUNCTION submeter.judge_status(status int, body bytea, as_of timestamptz) RETURNS submeter.channel_verdict
-LANGUAGE sql IMMUTABLE
+LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT submeter.channel_verdict(CASE WHEN judge_status.status BETWEEN 200 AND 299 THEN 'delivered' ELSE 'failed' END, NULL,
-		CASE WHEN judge_status.status >= 300 THEN format('answer %s', judge_status.status) END)
+BEGIN
+	RETURN submeter.channel_verdict(CASE WHEN judge_status.status BETWEEN 200 AND 299 THEN 'delivered' ELSE 'failed' END, NULL,
+		CASE WHEN judge_status.status >= 300 THEN format('answer %s', judge_status.status) END);
+END
 $$;
 COMMENT ON FUNCTION submeter.judge_status(int, bytea, timestamptz) IS 'Any 2xx is taken.';

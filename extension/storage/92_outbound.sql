@@ -26,11 +26,12 @@ CREATE TABLE submeter.outbound (
 	CHECK ((state IN ('queued', 'claimed')) = (finished_at IS NULL)),
 	CHECK ((state = 'claimed') = (lease_until IS NOT NULL))
 ) WITH (fillfactor = 70);
-CREATE INDEX outbound_due ON submeter.outbound (not_before) WHERE state = 'queued';
+CREATE INDEX outbound_due ON submeter.outbound (not_before, outbound_id) WHERE state = 'queued';
+CREATE INDEX outbound_expiry ON submeter.outbound (expires_at) WHERE state = 'queued';
 CREATE INDEX outbound_lease ON submeter.outbound (lease_until) WHERE state = 'claimed';
 CREATE INDEX outbound_rate ON submeter.outbound (site_id, channel, sent_at) WHERE sent_at IS NOT NULL;
 CREATE INDEX outbound_finished ON submeter.outbound (site_id, state, finished_at) WHERE finished_at IS NOT NULL;
-CREATE UNIQUE INDEX outbound_once ON submeter.outbound (site_id, kind, dedupe_key) WHERE state IN ('queued', 'claimed');
+CREATE UNIQUE INDEX outbound_once ON submeter.outbound (site_id, kind, dedupe_key COLLATE "C") WHERE state IN ('queued', 'claimed');
 SELECT submeter.describe('outbound', 'The courier''s outbox (发件箱): one row per request or message to somebody outside, made and signed when it is claimed.', '{
 	"outbound_id":"the request","kind":"what it is, see outbound_kind","ref":"what it is about, for the functions of its kind","dedupe_key":"at most one queued or claimed row of the kind has it","host":"host it goes to: one that is down is left alone for a while",
 	"channel":"what its rate is limited by","state":"queued, claimed (by a courier), delivered, failed (a person may send it again), unknown (sent, no answer, and not to be repeated), cancelled (not needed any more)","attempts":"how often it was claimed",

@@ -3,6 +3,7 @@
  *
  *   claim_outbound() --rows--> transfer --delivery--> report_outbound()
  *
+ * Each has a connection of its own, so that requests are built and signed while answers are taken.
  * The database wakes us with a notification; every five seconds we look anyway. At most `parallel`
  * requests are in our hands, those whose report is not yet through included. What ends while a
  * report is under way is reported together with the next one, unless it has to be alone: what takes
@@ -22,10 +23,13 @@
 #define OUTBOX_REPORT_AGAIN_US (2 * US_PER_S)
 #define OUTBOX_BATCH 64
 
-static const char outbox_greeting[] =
+static const char outbox_claim_greeting[] =
 	"SET search_path = ''; SET statement_timeout = '30s';"
 	" SET application_name = 'submeter-courier'; SET client_min_messages = warning;"
 	" LISTEN submeter_courier";
+static const char outbox_report_greeting[] =
+	"SET search_path = ''; SET statement_timeout = '30s';"
+	" SET application_name = 'submeter-courier report'; SET client_min_messages = warning";
 static const char outbox_claim_sql[] =
 	"SELECT o.site_id, o.outbound_id, o.method, o.url,"
 	" pg_catalog.array_to_string(o.headers, E'\\n'), o.body, o.timeout_ms,"
@@ -56,7 +60,8 @@ typedef struct SmReportRow
 struct SmOutbox
 {
 	SmLoop *loop;
-	SmDb *db;
+	SmDb *claim_db;
+	SmDb *report_db;
 	SmTransfers *transfers;
 	SmTimer look;
 	SmTimer again;
@@ -195,10 +200,12 @@ outbox_claim(SmOutbox *outbox)
 	int room = outbox->parallel - transfer_count(outbox->transfers) - outbox->report_count;
 
 	outbox->claim_again = outbox->claiming;
-	if (outbox->stopping || outbox->claiming || room <= 0 || !db_is_up(outbox->db))
+	if (outbox->stopping || outbox->claiming || room <= 0 ||
+		!db_is_up(outbox->claim_db))
 		return;
 	snprintf(most, sizeof(most), "%d", room);
-	outbox->claiming = db_send(outbox->db, outbox_claim_sql, 2, values, outbox_claimed, outbox);
+	outbox->claiming =
+		db_send(outbox->claim_db, outbox_claim_sql, 2, values, outbox_claimed, outbox);
 }
 
 static void
@@ -296,7 +303,7 @@ outbox_send_reports(SmOutbox *outbox)
 	int count = 0;
 	bool alone;
 
-	if (outbox->reporting > 0 || report == NULL || !db_is_up(outbox->db))
+	if (outbox->reporting > 0 || report == NULL || !db_is_up(outbox->report_db))
 		return;
 	do
 	{
@@ -306,7 +313,7 @@ outbox_send_reports(SmOutbox *outbox)
 	} while (report != NULL && count < outbox->batch && !alone && !report->alone);
 	text_add(&json, "]");
 	values[1] = json.data;
-	if (db_send(outbox->db, outbox_report_sql, 2, values, outbox_reported, outbox))
+	if (db_send(outbox->report_db, outbox_report_sql, 2, values, outbox_reported, outbox))
 		outbox->reporting = count;
 	text_free(&json);
 }
@@ -348,12 +355,15 @@ outbox_done(void *context, SmOutbound *outbound, SmDelivery *delivery)
 }
 
 static void
-outbox_up(void *context)
+outbox_claim_up(void *context)
 {
-	SmOutbox *outbox = context;
+	outbox_claim(context);
+}
 
-	outbox_send_reports(outbox);
-	outbox_claim(outbox);
+static void
+outbox_report_up(void *context)
+{
+	outbox_send_reports(context);
 }
 
 static void
@@ -377,7 +387,8 @@ SmOutbox *
 outbox_create(SmLoop *loop, const char *conninfo, const char *name, int parallel)
 {
 	SmOutbox *outbox = base_alloc(sizeof(SmOutbox));
-	SmDbEvents events = {outbox, outbox_up, NULL, outbox_notified};
+	SmDbEvents claim_events = {outbox, outbox_claim_up, NULL, outbox_notified};
+	SmDbEvents report_events = {outbox, outbox_report_up, NULL, NULL};
 
 	outbox->loop = loop;
 	outbox->name = base_copy(name);
@@ -385,7 +396,8 @@ outbox_create(SmLoop *loop, const char *conninfo, const char *name, int parallel
 	outbox->batch = OUTBOX_BATCH;
 	outbox->last_report = &outbox->reports;
 	outbox->transfers = transfer_create(loop, outbox_done, outbox);
-	outbox->db = db_create(loop, "outbox", conninfo, outbox_greeting, &events);
+	outbox->claim_db = db_create(loop, "outbox", conninfo, outbox_claim_greeting, &claim_events);
+	outbox->report_db = db_create(loop, "reports", conninfo, outbox_report_greeting, &report_events);
 	outbox->look.fire = outbox_look;
 	outbox->look.context = outbox;
 	outbox->again.fire = outbox_report_again;
@@ -396,7 +408,8 @@ outbox_create(SmLoop *loop, const char *conninfo, const char *name, int parallel
 void
 outbox_start(SmOutbox *outbox)
 {
-	db_start(outbox->db);
+	db_start(outbox->claim_db);
+	db_start(outbox->report_db);
 	loop_set(outbox->loop, &outbox->look, base_now_us() + OUTBOX_LOOK_US);
 }
 
@@ -421,7 +434,8 @@ outbox_free(SmOutbox *outbox)
 	loop_cancel(outbox->loop, &outbox->look);
 	loop_cancel(outbox->loop, &outbox->again);
 	transfer_free(outbox->transfers);
-	db_free(outbox->db);
+	db_free(outbox->claim_db);
+	db_free(outbox->report_db);
 	while (outbox->reports != NULL)
 	{
 		SmReportRow *report = outbox->reports;
