@@ -200,8 +200,7 @@ outbox_claim(SmOutbox *outbox)
 	int room = outbox->parallel - transfer_count(outbox->transfers) - outbox->report_count;
 
 	outbox->claim_again = outbox->claiming;
-	if (outbox->stopping || outbox->claiming || room <= 0 ||
-		!db_is_up(outbox->claim_db))
+	if (outbox->stopping || outbox->claiming || room <= 0 || !db_is_up(outbox->claim_db))
 		return;
 	snprintf(most, sizeof(most), "%d", room);
 	outbox->claiming =
@@ -397,7 +396,8 @@ outbox_create(SmLoop *loop, const char *conninfo, const char *name, int parallel
 	outbox->last_report = &outbox->reports;
 	outbox->transfers = transfer_create(loop, outbox_done, outbox);
 	outbox->claim_db = db_create(loop, "outbox", conninfo, outbox_claim_greeting, &claim_events);
-	outbox->report_db = db_create(loop, "reports", conninfo, outbox_report_greeting, &report_events);
+	outbox->report_db =
+		db_create(loop, "reports", conninfo, outbox_report_greeting, &report_events);
 	outbox->look.fire = outbox_look;
 	outbox->look.context = outbox;
 	outbox->again.fire = outbox_report_again;
