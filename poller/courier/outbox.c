@@ -9,7 +9,8 @@
  * report is under way is reported together with the next one, unless it has to be alone: what takes
  * locks that others wait for must not keep them while the next report waits. A report is repeated
  * until the database has taken it: an answer that a provider gave must not be lost to a restart of
- * the database. When this program dies the lease runs out, and the database decides.
+ * the database. When the database comes back it gets the reports first: a claim ends leases that
+ * are over, and ours may be. When this program dies the lease runs out, and the database decides.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -69,6 +70,7 @@ struct SmOutbox
 	int parallel;
 	bool claiming;
 	bool claim_again;
+	bool behind; /* the database was away and does not have all reports yet */
 	bool stopping;
 	SmReportRow *reports; /* the oldest first; the first `reporting` are under way */
 	SmReportRow **last_report;
@@ -200,7 +202,8 @@ outbox_claim(SmOutbox *outbox)
 	int room = outbox->parallel - transfer_count(outbox->transfers) - outbox->report_count;
 
 	outbox->claim_again = outbox->claiming;
-	if (outbox->stopping || outbox->claiming || room <= 0 || !db_is_up(outbox->claim_db))
+	if (outbox->stopping || outbox->claiming || outbox->behind || room <= 0 ||
+		!db_is_up(outbox->claim_db))
 		return;
 	snprintf(most, sizeof(most), "%d", room);
 	outbox->claiming =
@@ -237,6 +240,7 @@ outbox_reported(void *context, const SmDbReply *reply)
 	outbox->reporting = 0;
 	if (!reply->ok)
 	{
+		outbox->behind = reply->lost;
 		outbox_trouble(outbox, "could not report answers", reply);
 		if (reply->lost)
 			return;
@@ -256,7 +260,10 @@ outbox_reported(void *context, const SmDbReply *reply)
 		outbox_free_report(report);
 	}
 	if (outbox->reports == NULL)
+	{
 		outbox->last_report = &outbox->reports;
+		outbox->behind = false;
+	}
 	outbox_send_reports(outbox);
 	outbox_claim(outbox);
 }
@@ -302,8 +309,13 @@ outbox_send_reports(SmOutbox *outbox)
 	int count = 0;
 	bool alone;
 
-	if (outbox->reporting > 0 || report == NULL || !db_is_up(outbox->report_db))
+	if (outbox->reporting > 0 || report == NULL)
 		return;
+	if (!db_is_up(outbox->report_db))
+	{
+		outbox->behind = true;
+		return;
+	}
 	do
 	{
 		outbox_add_report(&json, report, count++);

@@ -108,13 +108,24 @@ sql "DELETE FROM public.outcome"
 for n in {1..20}; do
 	queue trial POST "$HTTPS/slow/0.3?n=$n" '{"text":"x","timeout_ms":20000}' >/dev/null
 done
-sql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'submeter-courier'" >/dev/null
+sql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'submeter-courier%'" >/dev/null
 # A claim whose answer was lost waits for the end of its lease. Earlier requests that are tried again meanwhile do not count.
 wait_for 150 'answers survive a lost connection' says 20 sql "SELECT count(DISTINCT c.outbound_id) FROM public.outcome c JOIN submeter.outbound o USING (outbound_id)
 	WHERE c.outcome = 'answered' AND o.ref ->> 'url' LIKE '%slow/0.3%'"
 is "$(grep -c 'slow/0.3' "$SINK/http")" 20 'and each was sent once'
+# The server is away when the answers come, and the leases are over when it is back: what the courier knows comes before that.
+for n in {1..10}; do
+	queue costly POST "$HTTPS/slow/3?away=$n" '{"text":"x","timeout_ms":20000}' >/dev/null
+done
+wait_for 20 'all are under way' says 10 grep -c 'slow/3?away' "$SINK/http"
+sql "UPDATE submeter.outbound SET lease_until = clock_timestamp() + interval '1 s' WHERE state = 'claimed' AND ref ->> 'url' LIKE '%away%'"
+before=$(grep -c ': answered' "$COURIER_LOG")
+setup 'stop the server' server_stop db immediate
+wait_for 30 'all are answered' eval '[ "$(grep -c ": answered" "$COURIER_LOG")" -ge $((before + 10)) ]'
+setup 'start the server again' server_start db
+wait_for 30 'the answers count' says 10 sql "SELECT count(*) FROM submeter.outbound WHERE state = 'delivered' AND ref ->> 'url' LIKE '%away%'"
 held=$(queue costly POST "$HTTPS/slow/30?held" '{"text":"x"}')
-wait_for 20 'one is under way' says claimed state "$held"
+wait_for 20 'one is under way' says 1 grep -c 'slow/30?held' "$SINK/http"
 courier_end KILL first || true
 courier_start second
 sql "UPDATE submeter.outbound SET lease_until = clock_timestamp() WHERE outbound_id = $held"
