@@ -37,6 +37,12 @@ state()
 	sql "SELECT state || coalesce(' ' || status, '') FROM submeter.outbound WHERE outbound_id = $1"
 }
 
+# answered N: the courier has that many answers, or more.
+answered()
+{
+	(($(grep -c ': answered' "$COURIER_LOG") >= $1))
+}
+
 # mail RECIPIENT [KIND]
 mail()
 {
@@ -121,7 +127,7 @@ wait_for 20 'all are under way' says 10 grep -c 'slow/3?away' "$SINK/http"
 sql "UPDATE submeter.outbound SET lease_until = clock_timestamp() + interval '1 s' WHERE state = 'claimed' AND ref ->> 'url' LIKE '%away%'"
 answers=$(($(grep -c ': answered' "$COURIER_LOG") + 10))
 setup 'stop the server' server_stop db immediate
-wait_for 30 'all are answered' says "$answers" grep -c ': answered' "$COURIER_LOG"
+wait_for 30 'all are answered' answered "$answers"
 setup 'start the server again' server_start db
 wait_for 30 'the answers count' says 10 sql "SELECT count(*) FROM submeter.outbound WHERE state = 'delivered' AND ref ->> 'url' LIKE '%away%'"
 held=$(queue costly POST "$HTTPS/slow/30?held" '{"text":"x"}')
