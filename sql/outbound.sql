@@ -154,6 +154,16 @@ SELECT count(*) FROM submeter.claim_outbound('c', 10);
 SELECT count(pg_temp.put('once', 'x' || n)) FROM generate_series(1, 100) n;
 SELECT submeter.queue_outbound(1, 'once', '{"n":"other"}', 'other.example.org:8080', 'other') IS NOT NULL AS queued;
 SELECT url FROM submeter.claim_outbound('c', 1);
+-- Nor does what waits for a host with enough to do; there it goes on as soon as something is back.
+DELETE FROM submeter.outbound;
+DELETE FROM submeter.outbound_channel;
+SELECT count(submeter.queue_outbound(1, 'once', jsonb_build_object('n', n), 'mail.example.org', 'mail')) FROM generate_series(1, 40) n;
+SELECT submeter.queue_outbound(1, 'once', '{"n":"pay"}', 'pay.example.org', 'pay') IS NOT NULL AS queued;
+SELECT split_part(url, '/', 4) = 'pay' AS pays, count(*) FROM submeter.claim_outbound('c', 20) GROUP BY 1 ORDER BY 1;
+SELECT count(*) FROM submeter.claim_outbound('c', 20);
+SELECT count(*) AS by_another FROM submeter.claim_outbound('d', 20);
+SELECT submeter.report_outbound(1, min(outbound_id), 'c', 'answered', 200, NULL, NULL, NULL) FROM submeter.outbound WHERE claimed_by = 'c';
+SELECT url FROM submeter.claim_outbound('c', 20);
 
 -- 7. What waits and is not taken is said to whoever looks whether all is well.
 SELECT count(*) AS not_well FROM submeter.health WHERE part = 'outbox';

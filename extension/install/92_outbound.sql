@@ -229,6 +229,9 @@ COMMENT ON FUNCTION submeter.courier_sites() IS
 CREATE FUNCTION submeter.end_leases(sites int[], as_of timestamptz) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+-- Index scans remember which entries are dead, and here almost all are.
+SET enable_bitmapscan = off
+SET jit = off
 AS $$
 DECLARE
 	item record;
@@ -298,66 +301,90 @@ AS $$
 DECLARE
 	most int;
 BEGIN
-	-- Couriers that claim at the same time take turns on a limited channel.
-	SELECT c.per_minute INTO most FROM submeter.outbound_channel c
-	WHERE c.site_id = channel_room.site_id AND c.channel = channel_room.channel FOR UPDATE;
-	IF NOT FOUND THEN
+	IF NOT EXISTS (SELECT FROM submeter.outbound_channel c WHERE c.site_id = channel_room.site_id AND c.channel = channel_room.channel) THEN
 		RETURN NULL;
 	END IF;
-	RETURN most - (SELECT count(*) FROM submeter.outbound o
-		WHERE o.site_id = channel_room.site_id AND o.channel = channel_room.channel AND o.sent_at > channel_room.as_of - interval '1 minute');
+	-- While another courier counts there is nothing for this one, and no waiting for each other.
+	SELECT c.per_minute INTO most FROM submeter.outbound_channel c
+	WHERE c.site_id = channel_room.site_id AND c.channel = channel_room.channel FOR UPDATE SKIP LOCKED;
+	RETURN coalesce(most - (SELECT count(*) FROM submeter.outbound o
+		WHERE o.site_id = channel_room.site_id AND o.channel = channel_room.channel AND o.sent_at > channel_room.as_of - interval '1 minute'), 0);
 END
 $$;
 COMMENT ON FUNCTION submeter.channel_room(int, text, timestamptz) IS
-'How many requests a channel takes now; NULL without a limit. Locks the limit until the end of the transaction.';
+'How many requests a channel takes now; NULL without a limit. Locks the limit until the end of the transaction; 0 while somebody else has it.';
 
-CREATE FUNCTION submeter.due_outbound(sites int[], most int, as_of timestamptz) RETURNS TABLE(site_id int, outbound_id bigint, host text, channel text)
+CREATE FUNCTION submeter.host_room(courier text, site_id int, host text, as_of timestamptz) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
--- Statistics of a queue are of a time when it was empty, and would have all of it sorted for every claim: one index gives the order.
+AS $$
+BEGIN
+	-- One request at a time tries a host that failed five times, and it is nobody's while somebody looks at it.
+	PERFORM FROM submeter.outbound_host h
+	WHERE h.site_id = host_room.site_id AND h.host = host_room.host AND h.failures >= 5 AND h.open_until <= host_room.as_of FOR UPDATE SKIP LOCKED;
+	IF FOUND THEN
+		UPDATE submeter.outbound_host h SET open_until = host_room.as_of + interval '30 s' WHERE h.site_id = host_room.site_id AND h.host = host_room.host;
+		RETURN 1;
+	ELSIF EXISTS (SELECT FROM submeter.outbound_host h WHERE h.site_id = host_room.site_id AND h.host = host_room.host
+		AND (h.open_until > host_room.as_of OR h.failures >= 5 AND h.open_until IS NOT NULL)) THEN
+		RETURN 0;
+	END IF;
+	-- A courier has sixteen connections to a host at most: more would only wait there while their time runs out, and keep others waiting.
+	RETURN 16 - (SELECT count(*) FROM submeter.outbound o WHERE o.state = 'claimed' AND o.claimed_by = host_room.courier AND o.host = host_room.host);
+END
+$$;
+COMMENT ON FUNCTION submeter.host_room(text, int, text, timestamptz) IS
+'How many more requests a courier may send to a host now; for one that failed, the caller has the only one.';
+
+CREATE FUNCTION submeter.outbound_queues(sites int[], as_of timestamptz) RETURNS TABLE(site_id int, host text, channel text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+-- Statistics of an outbox are of a time when it was empty: its index gives the order, however much waits.
 SET enable_sort = off
+SET enable_seqscan = off
 SET enable_bitmapscan = off
+SET jit = off
 AS $$
 #variable_conflict use_column
-DECLARE
-	-- What cannot be sent now stands in nobody else's way: hosts that are left alone, channels at their limit.
-	shut text[] := ARRAY(
-		SELECT format('%s host %s', h.site_id, h.host) FROM submeter.outbound_host h
-		WHERE h.site_id = ANY (due_outbound.sites) AND h.open_until > due_outbound.as_of
-		UNION ALL
-		SELECT format('%s channel %s', c.site_id, c.channel) FROM submeter.outbound_channel c
-		WHERE c.site_id = ANY (due_outbound.sites) AND c.per_minute <= (SELECT count(*) FROM submeter.outbound s
-			WHERE s.site_id = c.site_id AND s.channel = c.channel AND s.sent_at > due_outbound.as_of - interval '1 minute'));
 BEGIN
 	RETURN QUERY
-	SELECT o.site_id, o.outbound_id, o.host, o.channel FROM submeter.outbound o
-	WHERE o.state = 'queued' AND o.not_before <= due_outbound.as_of AND due_outbound.sites @> ARRAY[o.site_id]
-		AND NOT shut && ARRAY[format('%s host %s', o.site_id, o.host), format('%s channel %s', o.site_id, o.channel)]
+	-- From one queue to the next, without a look at what waits in it.
+	WITH RECURSIVE queue AS (
+		(SELECT o.site_id, o.host, o.channel, o.not_before FROM submeter.outbound o WHERE o.state = 'queued' ORDER BY o.site_id, o.host, o.channel, o.not_before LIMIT 1)
+		UNION ALL
+		SELECT n.* FROM queue q CROSS JOIN LATERAL (
+			SELECT o.site_id, o.host, o.channel, o.not_before FROM submeter.outbound o
+			WHERE o.state = 'queued' AND (o.site_id, o.host, o.channel) > (q.site_id, q.host, q.channel)
+			ORDER BY o.site_id, o.host, o.channel, o.not_before LIMIT 1) n
+	)
+	SELECT q.site_id, q.host, q.channel FROM queue q
+	WHERE q.site_id = ANY (outbound_queues.sites) AND q.not_before <= outbound_queues.as_of
+	ORDER BY q.not_before;
+END
+$$;
+COMMENT ON FUNCTION submeter.outbound_queues(int[], timestamptz) IS
+'The queues in which something is due, one per site, host and channel, the one that waits longest first.';
+
+CREATE FUNCTION submeter.due_outbound(site_id int, host text, channel text, most bigint, as_of timestamptz) RETURNS SETOF bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_sort = off
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $$
+BEGIN
+	RETURN QUERY
+	SELECT o.outbound_id FROM submeter.outbound o
+	WHERE o.state = 'queued' AND o.site_id = due_outbound.site_id AND o.host = due_outbound.host AND o.channel = due_outbound.channel
+		AND o.not_before <= due_outbound.as_of
 	ORDER BY o.not_before, o.outbound_id
 	LIMIT due_outbound.most
 	FOR UPDATE SKIP LOCKED;
 END
 $$;
-COMMENT ON FUNCTION submeter.due_outbound(int[], int, timestamptz) IS
-'Locks the requests that are to be sent next, at most so many, the oldest first; what another courier looks at is passed over.';
-
-CREATE FUNCTION submeter.may_send(site_id int, host text, channel text, as_of timestamptz) RETURNS boolean
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	IF submeter.channel_room(may_send.site_id, may_send.channel, may_send.as_of) <= 0 THEN
-		RETURN false;
-	END IF;
-	-- One request at a time tries a host that failed.
-	UPDATE submeter.outbound_host h SET open_until = may_send.as_of + interval '30 s'
-	WHERE h.site_id = may_send.site_id AND h.host = may_send.host AND h.failures >= 5 AND h.open_until <= may_send.as_of;
-	RETURN FOUND OR NOT EXISTS (
-		SELECT FROM submeter.outbound_host h WHERE h.site_id = may_send.site_id AND h.host = may_send.host AND h.open_until > may_send.as_of);
-END
-$$;
-COMMENT ON FUNCTION submeter.may_send(int, text, text, timestamptz) IS
-'Whether one more request may go to a host by a channel now; true for a host that failed makes it the one that tries.';
+COMMENT ON FUNCTION submeter.due_outbound(int, text, text, bigint, timestamptz) IS
+'Locks the requests of a queue that are to be sent next, at most so many; what another courier looks at is passed over.';
 
 CREATE FUNCTION submeter.claim_outbound(courier text, max_requests int)
 RETURNS TABLE(site_id int, outbound_id bigint, method text, url text, headers text[], body bytea, timeout_ms int, options jsonb)
@@ -369,45 +396,53 @@ DECLARE
 	-- authorize: courier_sites() guards and limits.
 	sites int[] := submeter.courier_sites();
 	as_of timestamptz := clock_timestamp();
-	item record;
+	queue record;
+	next_id bigint;
 	request submeter.outbound_request;
 	claimed int := 0;
-	found_any boolean := true;
+	room bigint;
+	found_any boolean;
 BEGIN
 	PERFORM submeter.require_text('courier', claim_outbound.courier);
 	IF claim_outbound.max_requests IS NULL OR claim_outbound.max_requests NOT BETWEEN 1 AND 1000 THEN
 		RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'max_requests is not between 1 and 1000', HINT = 'Ask for as many as can be sent at once.';
 	END IF;
 	PERFORM submeter.end_leases(sites, as_of);
-	-- What is looked at and not sent (not needed any more, its host or channel shut meanwhile) does not come in the next round.
-	WHILE found_any AND claimed < claim_outbound.max_requests LOOP
-		found_any := false;
-		FOR item IN SELECT * FROM submeter.due_outbound(sites, claim_outbound.max_requests - claimed, as_of) LOOP
-			found_any := true;
-			CONTINUE WHEN NOT submeter.may_send(item.site_id, item.host, item.channel, as_of);
-			request := submeter.build_outbound(item.site_id, item.outbound_id, as_of);
-			CONTINUE WHEN request.method IS NULL;
-			UPDATE submeter.outbound o
-			SET state = 'claimed', claimed_by = claim_outbound.courier, attempts = o.attempts + 1, method = request.method, sent_at = as_of,
-				lease_until = as_of + interval '1 ms' * request.timeout_ms + interval '30 s'
-			WHERE o.site_id = item.site_id AND o.outbound_id = item.outbound_id;
-			claimed := claimed + 1;
-			-- No statement here: passwords would be constants of its plan, and plans can be logged.
-			claim_outbound.site_id := item.site_id;
-			claim_outbound.outbound_id := item.outbound_id;
-			claim_outbound.method := request.method;
-			claim_outbound.url := request.url;
-			claim_outbound.headers := coalesce(request.headers, '{}');
-			claim_outbound.body := coalesce(request.body, '');
-			claim_outbound.timeout_ms := request.timeout_ms;
-			claim_outbound.options := coalesce(request.options, '{}');
-			RETURN NEXT;
+	FOR queue IN SELECT * FROM submeter.outbound_queues(sites, as_of) LOOP
+		EXIT WHEN claimed >= claim_outbound.max_requests;
+		room := least(claim_outbound.max_requests - claimed, submeter.channel_room(queue.site_id, queue.channel, as_of));
+		room := CASE WHEN room > 0 THEN least(room, submeter.host_room(claim_outbound.courier, queue.site_id, queue.host, as_of)) END;
+		found_any := true;
+		-- What is looked at and not needed any more makes room for the next.
+		WHILE room > 0 AND found_any LOOP
+			found_any := false;
+			FOR next_id IN SELECT d FROM submeter.due_outbound(queue.site_id, queue.host, queue.channel, room, as_of) d LOOP
+				found_any := true;
+				request := submeter.build_outbound(queue.site_id, next_id, as_of);
+				CONTINUE WHEN request.method IS NULL;
+				UPDATE submeter.outbound o
+				SET state = 'claimed', claimed_by = claim_outbound.courier, attempts = o.attempts + 1, method = request.method, sent_at = as_of,
+					lease_until = as_of + interval '1 ms' * request.timeout_ms + interval '30 s'
+				WHERE o.site_id = queue.site_id AND o.outbound_id = next_id;
+				claimed := claimed + 1;
+				room := room - 1;
+				-- No statement here: passwords would be constants of its plan, and plans can be logged.
+				claim_outbound.site_id := queue.site_id;
+				claim_outbound.outbound_id := next_id;
+				claim_outbound.method := request.method;
+				claim_outbound.url := request.url;
+				claim_outbound.headers := coalesce(request.headers, '{}');
+				claim_outbound.body := coalesce(request.body, '');
+				claim_outbound.timeout_ms := request.timeout_ms;
+				claim_outbound.options := coalesce(request.options, '{}');
+				RETURN NEXT;
+			END LOOP;
 		END LOOP;
 	END LOOP;
 END
 $$;
 COMMENT ON FUNCTION submeter.claim_outbound(text, int) IS
-'Requests for a courier to send, built and signed now, each with a lease of its time limit and 30 s. Hosts that failed and channels at their limit wait. What an earlier courier did not report in time counts as sent without an answer.';
+'Requests for a courier to send, built and signed now, each with a lease of its time limit and 30 s. Hosts that failed or have sixteen of this courier''s requests, and channels at their limit wait. What an earlier courier did not report in time counts as sent without an answer.';
 
 CREATE FUNCTION submeter.report_outbound(site_id int, outbound_id bigint, courier text, outcome text, status int, headers jsonb, body bytea, detail text)
 RETURNS text

@@ -26,9 +26,10 @@ CREATE TABLE submeter.outbound (
 	CHECK ((state IN ('queued', 'claimed')) = (finished_at IS NULL)),
 	CHECK ((state = 'claimed') = (lease_until IS NOT NULL))
 ) WITH (fillfactor = 70);
-CREATE INDEX outbound_due ON submeter.outbound (not_before, outbound_id) WHERE state = 'queued';
+CREATE INDEX outbound_due ON submeter.outbound (site_id, host, channel, not_before, outbound_id) WHERE state = 'queued';
 CREATE INDEX outbound_expiry ON submeter.outbound (expires_at) WHERE state = 'queued';
 CREATE INDEX outbound_lease ON submeter.outbound (lease_until) WHERE state = 'claimed';
+CREATE INDEX outbound_claimed ON submeter.outbound (claimed_by, host) WHERE state = 'claimed';
 CREATE INDEX outbound_rate ON submeter.outbound (site_id, channel, sent_at) WHERE sent_at IS NOT NULL;
 CREATE INDEX outbound_finished ON submeter.outbound (site_id, state, finished_at) WHERE finished_at IS NOT NULL;
 CREATE UNIQUE INDEX outbound_once ON submeter.outbound (site_id, kind, dedupe_key COLLATE "C") WHERE state IN ('queued', 'claimed');

@@ -14,7 +14,7 @@
 #include "courier.h"
 
 #define TRANSFER_CONNECT_MS 10000L
-#define TRANSFER_PER_HOST 16L
+#define TRANSFER_PER_HOST 16L /* no more are claimed, see claim_outbound() */
 #define TRANSFER_IDLE_S 15L
 #define TRANSFER_HEADERS_MOST 32768
 
