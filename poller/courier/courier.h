@@ -4,7 +4,7 @@
  *   database <--claim, report-- outbox --requests--> transfer --HTTPS, SMTP--> the outside
  *   database <--payment_notify-- listen <--HTTP-- TLS proxy <-- payment providers
  *
- * All of it belongs to the loop's thread.
+ * All of it belongs to the loop's thread, but for mails on their way (mail.c).
  */
 #ifndef COURIER_H
 #define COURIER_H

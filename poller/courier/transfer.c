@@ -1,43 +1,27 @@
 /*
  * transfer.c - many requests at a time over HTTPS and SMTP, by libcurl
  *
- * libcurl tells which sockets it waits for and when it wants to be woken; the loop does both. What
+ * libcurl tells which sockets it waits for and when it wants to be woken; the loop does both. Mails
+ * are handed to threads (mail.c): there libcurl waits without giving its thread back. What
  * counts afterwards is what is known for certain: an answer came; nothing was sent; or it was sent
  * and nobody knows. Only the second may be repeated without asking.
  */
-#include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../log.h"
-#include "courier.h"
+#include "transfer_inside.h"
 
 #define TRANSFER_CONNECT_MS 10000L
 #define TRANSFER_PER_HOST 16L /* no more are claimed, see claim_outbound() */
-#define TRANSFER_IDLE_S 15L
 #define TRANSFER_HEADERS_MOST 32768
-
-/* One request on its way. */
-typedef struct SmTransfer
-{
-	SmTransfers *all;
-	SmOutbound *outbound;
-	CURL *easy;
-	struct curl_slist *headers;
-	struct curl_slist *recipients;
-	SmDelivery delivery;
-	SmHeaders answer_headers;
-	size_t given;   /* bytes of a mail that libcurl has taken */
-	bool all_given; /* the line that ends it may be on its way */
-	bool too_long;
-	char error[CURL_ERROR_SIZE];
-} SmTransfer;
 
 struct SmTransfers
 {
 	SmLoop *loop;
 	CURLM *multi;
+	SmMails *mails;
 	SmTimer timer;
 	SmTransferDone done;
 	void *context;
@@ -54,6 +38,7 @@ typedef struct SmSocket
 } SmSocket;
 
 static void transfer_reap(SmTransfers *transfers);
+static void transfer_mail_ended(void *context, SmTransfer *transfer);
 
 static void
 transfer_ready(void *context, uint32_t events)
@@ -143,6 +128,7 @@ transfer_create(SmLoop *loop, SmTransferDone done, void *context)
 	curl_multi_setopt(transfers->multi, CURLMOPT_TIMERFUNCTION, transfer_wake);
 	curl_multi_setopt(transfers->multi, CURLMOPT_TIMERDATA, transfers);
 	curl_multi_setopt(transfers->multi, CURLMOPT_MAX_HOST_CONNECTIONS, TRANSFER_PER_HOST);
+	transfers->mails = mail_create(loop, transfer_mail_ended, transfers);
 	return transfers;
 }
 
@@ -180,6 +166,7 @@ transfer_free_one(SmTransfer *transfer)
 void
 transfer_free(SmTransfers *transfers)
 {
+	mail_free(transfers->mails);
 	while (transfers->count > 0)
 	{
 		SmTransfer *transfer = transfers->running[--transfers->count];
@@ -330,7 +317,7 @@ transfer_set_trust(SmTransfer *transfer)
 }
 
 /* Tells libcurl all about a request. */
-static void
+void
 transfer_set(SmTransfer *transfer)
 {
 	CURL *easy = transfer->easy;
@@ -372,10 +359,7 @@ transfer_start(SmTransfers *transfers, SmOutbound *outbound)
 {
 	SmTransfer *transfer = base_alloc(sizeof(SmTransfer));
 
-	transfer->all = transfers;
 	transfer->outbound = outbound;
-	transfer->easy = curl_easy_init();
-	transfer_set(transfer);
 	if (transfers->count == transfers->room)
 	{
 		transfers->room = transfers->room * 2 + 16;
@@ -383,6 +367,13 @@ transfer_start(SmTransfers *transfers, SmOutbound *outbound)
 			base_resize(transfers->running, (size_t) transfers->room * sizeof(SmTransfer *));
 	}
 	transfers->running[transfers->count++] = transfer;
+	if (strcmp(outbound->method, "MAIL") == 0)
+	{
+		mail_start(transfers->mails, transfer);
+		return;
+	}
+	transfer->easy = curl_easy_init();
+	transfer_set(transfer);
 	curl_multi_add_handle(transfers->multi, transfer->easy);
 }
 
@@ -437,7 +428,7 @@ transfer_explain(SmTransfer *transfer, CURLcode code, long status)
 }
 
 /* What is known after libcurl's last word. */
-static void
+void
 transfer_judge(SmTransfer *transfer, CURLcode code)
 {
 	SmDelivery *delivery = &transfer->delivery;
@@ -461,14 +452,23 @@ transfer_judge(SmTransfer *transfer, CURLcode code)
 	transfer_explain(transfer, code, status);
 }
 
+/* A request has ended: it is forgotten, and told. */
 static void
-transfer_forget(SmTransfers *transfers, const SmTransfer *transfer)
+transfer_finish(SmTransfers *transfers, SmTransfer *transfer)
 {
 	int i;
 
 	for (i = 0; transfers->running[i] != transfer; i++)
 		;
 	transfers->running[i] = transfers->running[--transfers->count];
+	transfers->done(transfers->context, transfer->outbound, &transfer->delivery);
+	transfer_free_one(transfer);
+}
+
+static void
+transfer_mail_ended(void *context, SmTransfer *transfer)
+{
+	transfer_finish(context, transfer);
 }
 
 /* Takes what has ended off libcurl. */
@@ -488,8 +488,6 @@ transfer_reap(SmTransfers *transfers)
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &transfer);
 		curl_multi_remove_handle(transfers->multi, transfer->easy);
 		transfer_judge(transfer, code);
-		transfer_forget(transfers, transfer);
-		transfers->done(transfers->context, transfer->outbound, &transfer->delivery);
-		transfer_free_one(transfer);
+		transfer_finish(transfers, transfer);
 	}
 }

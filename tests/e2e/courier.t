@@ -49,7 +49,7 @@ mail()
 	local message
 	message=$(/usr/bin/python3 - "$1" "$CERT" <<'END'
 import json, sys
-print(json.dumps({'text': 'Subject: =?UTF-8?B?55S16LS5?=\r\nFrom: a@x.test\r\nTo: b@x.test\r\n\r\nhello\r\n.\r\n..dots\r\n',
+print(json.dumps({'timeout_ms': 20000, 'text': 'Subject: =?UTF-8?B?55S16LS5?=\r\nFrom: a@x.test\r\nTo: b@x.test\r\n\r\nhello\r\n.\r\n..dots\r\n',
     'options': {'from': 'meter@x.test', 'to': [sys.argv[1] + '@x.test'], 'user': 'meter', 'password': 's3cret, word',
                 'starttls': True, 'ca': open(sys.argv[2]).read()}}))
 END
@@ -106,6 +106,11 @@ never=$(mail never)
 wait_for 20 'a 550 is final' says 'failed 550' state "$never"
 gone=$(mail gone costly)
 wait_for 20 'dropped after its text: nobody knows' says unknown state "$gone"
+patient=$(mail slow)
+wait_for 20 'a mail server thinks about a text' says claimed state "$patient"
+wait_for 20 'what goes elsewhere is not kept waiting' says 'delivered 200' state "$(queue trial POST "$HTTPS/meanwhile" '{"text":"x"}')"
+is "$(state "$patient")" claimed 'it still thinks'
+wait_for 20 'and takes it' says 'delivered 250' state "$patient"
 wrong=$(queue trial MAIL "$SMTP" '{"text":"x","options":{"from":"a@x.test","to":["b@x.test"],"starttls":true}}' 'mail.stranger')
 wait_for 20 'no STARTTLS with a stranger' says t sql "SELECT attempts > 0 AND detail ~* 'certificate' FROM submeter.outbound WHERE outbound_id = $wrong"
 

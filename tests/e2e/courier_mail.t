@@ -109,7 +109,8 @@ data_554 answered 554 failed False
 dot_drop no_answer unknown True
 dot_silent no_answer unknown True
 dot_452 answered 452 queued True
-dot_554 answered 554 failed True'
+dot_554 answered 554 failed True
+quit_silent answered 250 delivered True'
 while read -r name _; do
 	mail "$name" >/dev/null
 done <<<"$cases"
@@ -119,7 +120,9 @@ is_over()
 	says 0 sql "SELECT count(*) FROM submeter.outbound o WHERE NOT EXISTS (SELECT FROM public.outcome c WHERE c.name = o.ref ->> 'name')"
 }
 wait_for 120 'every one has an outcome' is_over
+begin=$SECONDS
 ok 'the courier ends' courier_end TERM first
+ok 'without a word from those who say nothing' test $((SECONDS - begin)) -lt 50
 while read -r name want; do
 	want=${want% *}
 	got="$(outcome "$name") $(state "$name")"

@@ -34,7 +34,7 @@ SERVERS = {
     'rcpt_multiline': {'RCPT': '550-5.1.1 no\r\n550-5.1.1 such\r\n550 5.1.1 person'},
     'data_drop': {'DATA': 'drop'}, 'data_silent': {'DATA': 'silent'}, 'data_554': {'DATA': '554 5.5.1 no'}, 'text_drop': {'text': 'drop'},
     'dot_drop': {'dot': 'drop'}, 'dot_silent': {'dot': 'silent'}, 'dot_452': {'dot': '452 4.3.1 full'}, 'dot_554': {'dot': '554 5.6.0 spam'},
-    'endless': {'EHLO': 'endless'},
+    'quit_silent': {'QUIT': 'silent'}, 'endless': {'EHLO': 'endless'},
 }
 
 
@@ -143,7 +143,7 @@ class Talk:
             elif verb == 'DATA':
                 self.data()
             elif verb == 'QUIT':
-                self.link.sendall(b'221 2.0.0 bye\r\n')
+                self.say('QUIT', '221 2.0.0 bye')
                 raise Ended
             else:
                 self.say(verb, '250 2.1.0 fine')
