@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -59,20 +60,33 @@ mail_wake_loop(SmMails *mails)
 		log_error("could not wake the loop: %s", strerror(errno));
 }
 
+/* A mail has ended and is the loop's again, and its mailer, if it had one, waits. */
+static void
+mail_give_back(SmMails *mails, SmMailer *mailer, SmTransfer *transfer)
+{
+	pthread_mutex_lock(&mails->mutex);
+	if (mailer != NULL)
+		mailer->work = NULL;
+	transfer->next = mails->ended;
+	mails->ended = transfer;
+	pthread_mutex_unlock(&mails->mutex);
+	mail_wake_loop(mails);
+}
+
 /* Sockets are known, so that a server that says nothing cannot keep a mailer that is to stop. */
 static int
 mailer_note_socket(void *context, curl_socket_t fd, curlsocktype purpose)
 {
 	SmMailer *mailer = context;
+	bool stopping;
 
 	(void) purpose;
 	pthread_mutex_lock(&mailer->mails->mutex);
+	stopping = mailer->mails->stopping;
 	if (mailer->socket_count < MAILER_SOCKETS)
 		mailer->sockets[mailer->socket_count++] = fd;
-	if (mailer->mails->stopping)
-		shutdown(fd, SHUT_RDWR);
 	pthread_mutex_unlock(&mailer->mails->mutex);
-	return CURL_SOCKOPT_OK;
+	return stopping ? CURL_SOCKOPT_ERROR : CURL_SOCKOPT_OK;
 }
 
 static int
@@ -116,8 +130,6 @@ mailer_take(SmMailer *mailer)
 static void
 mailer_carry(SmMailer *mailer, CURL *easy, SmTransfer *transfer)
 {
-	SmMails *mails = mailer->mails;
-
 	transfer->easy = easy;
 	transfer_set(transfer);
 	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, mailer_note_socket);
@@ -128,12 +140,7 @@ mailer_carry(SmMailer *mailer, CURL *easy, SmTransfer *transfer)
 	/* Its connection stays; all that points into the transfer goes. */
 	curl_easy_reset(easy);
 	transfer->easy = NULL;
-	pthread_mutex_lock(&mails->mutex);
-	mailer->work = NULL;
-	transfer->next = mails->ended;
-	mails->ended = transfer;
-	pthread_mutex_unlock(&mails->mutex);
-	mail_wake_loop(mails);
+	mail_give_back(mailer->mails, mailer, transfer);
 }
 
 static void *
@@ -276,11 +283,7 @@ mail_start(SmMails *mails, SmTransfer *transfer)
 	transfer->delivery.outcome = OUTCOME_NOT_SENT;
 	transfer->delivery.headers = headers_take(&transfer->answer_headers);
 	snprintf(transfer->delivery.detail, sizeof(transfer->delivery.detail), "no thread for it");
-	pthread_mutex_lock(&mails->mutex);
-	transfer->next = mails->ended;
-	mails->ended = transfer;
-	pthread_mutex_unlock(&mails->mutex);
-	mail_wake_loop(mails);
+	mail_give_back(mails, NULL, transfer);
 }
 
 /* Cuts all connections and waits until the mailers have ended; the transfers stay their owner's. */
